@@ -1,0 +1,373 @@
+"""The one cut between the public classes and an engine: the operations of a queue.
+
+Times are integer nanoseconds; wall-clock times count from the Unix epoch. Every operation is one
+atomic step: it happens wholly or, when it raises, not at all.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from persipubsub.limits import Settings, SubscriberSettings
+
+
+Payload = bytes | bytearray | memoryview
+"""What an engine stores; any other bytes-like object is wrapped in a memoryview before."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A checked message on its way into a queue.
+
+    ``headers`` are MessagePack (a map from str to str or bin), empty for none; ``delay_ns`` and
+    ``expires_in_ns`` count from the moment the message is stored.
+    """
+
+    data: Payload
+    size: int
+    headers: bytes = b""
+    topic: str | None = None
+    delay_ns: int = 0
+    expires_in_ns: int | None = None
+    deduplication_id: bytes | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Proof of one take: a later take of the same message has another token."""
+
+    id: int
+    token: int
+
+
+class Delivery(msgspec.Struct):
+    """A message as an engine hands it over; ``data`` is empty when it was taken for a view."""
+
+    id: int
+    token: int
+    data: bytes
+    size: int
+    headers: bytes
+    topic: str | None
+    sent_ns: int
+    first_received_ns: int
+    delivery_count: int
+    last_error: str | None
+    missed: int
+
+    @property
+    def receipt(self) -> Receipt:
+        """Return the proof of this take."""
+        return Receipt(self.id, self.token)
+
+
+class Retained(msgspec.Struct, frozen=True):
+    """A message as it stands in the queue, seen by nobody in particular."""
+
+    id: int
+    data: bytes
+    headers: bytes
+    topic: str | None
+    sent_ns: int
+
+
+class DeadLetterRecord(msgspec.Struct, frozen=True):
+    """A message that one subscriber gave up on."""
+
+    id: int
+    data: bytes
+    headers: bytes
+    topic: str | None
+    sent_ns: int
+    died_ns: int
+    delivery_count: int
+    reason: str
+
+
+class OwnerStatistics(msgspec.Struct, frozen=True):
+    """A process that takes messages for a subscriber."""
+
+    pid: int
+    command: str
+    since_ns: int
+    leased: int
+
+
+class SubscriberStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of one subscriber.
+
+    ``lag`` is waiting + leased + delayed; with a topic filter ``waiting`` is an upper bound.
+    """
+
+    identifier: str
+    position: int
+    waiting: int
+    leased: int
+    delayed: int
+    dead: int
+    deliveries: int
+    settled: int
+    redelivered: int
+    lost: int
+    expired: int
+    paused: bool
+    last_taken_ns: int | None
+    last_settled_ns: int | None
+    owners: tuple[OwnerStatistics, ...] = ()
+
+    @property
+    def lag(self) -> int:
+        """Return how many messages this subscriber has yet to settle."""
+        return self.waiting + self.leased + self.delayed
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a queue; counters run from its creation."""
+
+    identity: str
+    created_ns: int
+    messages: int
+    payload_bytes: int
+    file_bytes: int
+    first_id: int | None
+    last_id: int | None
+    oldest_age: float | None
+    published: int
+    deduplicated: int
+    unrouted: int
+    pruned_overflow: int
+    pruned_timeout: int
+    subscribers: tuple[SubscriberStatistics, ...] = ()
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that ``check`` found wrong."""
+
+    where: str
+    what: str
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do beyond the common operations."""
+
+    persistent: bool
+    shared_between_processes: bool
+    views: bool
+    file_descriptor: bool
+
+
+class Waiter(Protocol):
+    """One waiting consumer (or a publisher that waits for room).
+
+    Use: ``arm``, then look once more, then ``wait``; whatever happens after ``arm`` ends the wait.
+    """
+
+    def arm(self) -> None:
+        """Ask to be woken from now on."""
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait until something may have changed or ``timeout`` seconds passed; spurious returns are allowed."""
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable once woken, until the next ``arm``."""
+
+    def close(self) -> None:
+        """Give the waiter back."""
+
+
+Start = str | int
+"""Where a new subscriber starts: ``"first"``, ``"latest"`` or a message id."""
+
+
+class Engine(Protocol):
+    """Operations of one open queue, for one owner; safe to call from any thread."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Return what this engine can do."""
+
+    # -- the queue ----------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Return the settings as they are stored now."""
+
+    def configure(self, settings: Settings) -> None:
+        """Store other (checked) settings; they hold from the next operation of every process."""
+
+    def statistics(self) -> Statistics:
+        """Return consistent figures of the queue and all its subscribers."""
+
+    def check(self) -> list[Finding]:
+        """Verify what is stored; an empty list means that all is well."""
+
+    def clear(self) -> None:
+        """Drop all subscribers and all messages."""
+
+    def prune_dangling(self) -> int:
+        """Drop what is older than the message timeout or needed by no subscriber; return how many."""
+
+    # -- subscribers --------------------------------------------------------------------------
+
+    def subscribers(self) -> dict[str, SubscriberSettings]:
+        """Return the subscribers and their settings."""
+
+    def add_subscriber(self, identifier: str, settings: SubscriberSettings, start: Start) -> None:
+        """Add a subscriber; the same one with the same settings again changes nothing.
+
+        :raise SettingsMismatchError: it exists with other settings
+        :raise PositionError: ``start`` is not retained
+        """
+
+    def configure_subscriber(self, identifier: str, settings: SubscriberSettings) -> None:
+        """Store other (checked) settings of a subscriber."""
+
+    def pause(self, identifier: str, paused: bool) -> None:
+        """Stop or resume deliveries to a subscriber; its backlog stays."""
+
+    def remove_subscriber(self, identifier: str) -> bool:
+        """Remove a subscriber with its leases and dead letters; return whether it existed."""
+
+    def purge(self, identifier: str) -> int:
+        """Settle everything that waits for a subscriber and nobody holds; return how many."""
+
+    def seek(self, identifier: str, position: int) -> None:
+        """Move a subscriber to a message id; its leases and delays are dropped, dead letters stay.
+
+        :raise PositionError: the id lies before what is retained or beyond the next id
+        """
+
+    def find_position(self, identifier: str, *, back: int | None = None, sent_ns: int | None = None) -> int:
+        """Return the id that lies ``back`` messages before the position, or the first sent at or after a time."""
+
+    def bounds(self) -> tuple[int, int]:
+        """Return the oldest retained id and the id that the next message will get."""
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    def put(self, entries: Sequence[Entry]) -> list[int]:
+        """Store messages in one transaction and return their ids.
+
+        :raise QueueFullError: the strategy is to reject or to block, and there is no room
+        :raise MessageTooLargeError: a message, or the batch, can never fit
+        :raise StorageFullError: no space on the disk
+        """
+
+    def room_waiter(self) -> Waiter:
+        """Return a waiter that is woken when messages left the queue."""
+
+    # -- consuming ----------------------------------------------------------------------------
+
+    def take(
+        self,
+        identifier: str,
+        max_messages: int,
+        lease_ns: int | None,
+        *,
+        settle: Sequence[Receipt] = (),
+        outgoing: Sequence[Entry] = (),
+        hand_over: bool = True,
+        with_data: bool = True,
+    ) -> list[Delivery]:
+        """Take up to ``max_messages`` that are due, oldest first, given-back ones before newer ones.
+
+        ``settle`` and ``outgoing`` are acknowledged and published in the same transaction.
+        Without ``hand_over`` a delivery counts only once ``handed`` tells so. Without ``with_data``
+        the payload stays where it is, for ``view``.
+
+        :raise UnknownSubscriberError: no such subscriber
+        :raise LeaseLostError: one of ``settle`` is not held any more; nothing was changed
+        """
+
+    def handed(self, identifier: str, delivery: Delivery) -> None:
+        """Tell that a delivery taken without ``hand_over`` has now reached the caller."""
+
+    def take_newest(self, identifier: str, lease_ns: int | None) -> Delivery | None:
+        """Take the newest message that nobody holds, ahead of all older ones."""
+
+    def settle_to_top(self, identifier: str, receipt: Receipt) -> None:
+        """Settle a message taken by ``take_newest`` and everything before it that nobody else holds."""
+
+    def return_to_top(self, identifier: str, receipt: Receipt) -> None:
+        """Undo ``take_newest``."""
+
+    def pop(self, identifier: str) -> Delivery | None:
+        """Take and settle one message at once."""
+
+    def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
+        """Acknowledge takes and publish ``outgoing``, all in one transaction.
+
+        :raise LeaseLostError: one of them is not held any more; nothing was changed
+        """
+
+    def settle_ids(self, identifier: str, ids: Sequence[int]) -> int:
+        """Acknowledge messages whatever their state; return how many were not settled before."""
+
+    def give_back(
+        self,
+        identifier: str,
+        receipts: Sequence[Receipt],
+        *,
+        delay_ns: int = 0,
+        reason: str | None = None,
+        undelivered: bool = False,
+    ) -> None:
+        """Give takes back, to be delivered next or after a delay; dead when delivered too often.
+
+        ``undelivered`` takes never reached a caller: their delivery is not counted. Takes that are
+        not held any more are left alone with ``undelivered``, and raise otherwise.
+
+        :raise LeaseLostError: one of them is not held any more; nothing was changed
+        """
+
+    def reject(self, identifier: str, receipts: Sequence[Receipt], reason: str) -> None:
+        """Move takes to the dead letters.
+
+        :raise LeaseLostError: one of them is not held any more; nothing was changed
+        """
+
+    def extend(self, identifier: str, receipt: Receipt, lease_ns: int) -> None:
+        """Let a bounded lease end ``lease_ns`` from now.
+
+        :raise LeaseLostError: it is not held any more
+        """
+
+    def peek(self, identifier: str, max_messages: int = 1) -> list[Delivery]:
+        """Return what the next takes would give, leaving no trace."""
+
+    def view(self, identifier: str, delivery: Delivery) -> AbstractContextManager[memoryview]:
+        """Give the stored payload of a taken message as a read-only memoryview, without a copy."""
+
+    def waiter(self, identifier: str) -> Waiter:
+        """Return a waiter that is woken when a message may be there for the subscriber."""
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def browse(self, start: int, max_messages: int) -> list[Retained]:
+        """Return retained messages from an id on, without any trace."""
+
+    def dead_letters(self, identifier: str, after: int = 0, max_messages: int = 1000) -> list[DeadLetterRecord]:
+        """Return dead letters with ids greater than ``after``, oldest first."""
+
+    def requeue_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
+        """Make dead letters deliverable again, their count at zero; ``None`` means all."""
+
+    def discard_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
+        """Forget dead letters; ``None`` means all; return how many."""
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def release(self, identifier: str, receipts: Sequence[Receipt]) -> None:
+        """Give back, best effort and without raising, what a lost or closed subscriber still held."""
+
+    def close(self) -> None:
+        """Give back every lease of this owner and let go of the queue."""
+
+
+def iterate(engine: Engine, start: int, batch: int = 256) -> Iterator[Retained]:
+    """Walk over retained messages from ``start``; no transaction is held between the items."""
+    while True:
+        page = engine.browse(start, batch)
+        yield from page
+        if len(page) < batch:
+            return
+        start = page[-1].id + 1
