@@ -168,6 +168,9 @@ class Waiter(Protocol):
     def wait(self, timeout: float | None) -> None:
         """Wait until something may have changed or ``timeout`` seconds passed; spurious returns are allowed."""
 
+    def wake(self) -> None:
+        """End the wait, and make the descriptor readable, as a message would; from any thread."""
+
     def fileno(self) -> int:
         """Return a descriptor that is readable once woken, until the next ``arm``."""
 
@@ -337,8 +340,11 @@ class Engine(Protocol):
     def view(self, identifier: str, delivery: Delivery) -> AbstractContextManager[memoryview]:
         """Give the stored payload of a taken message as a read-only memoryview, without a copy."""
 
-    def waiter(self, identifier: str) -> Waiter:
-        """Return a waiter that is woken when a message may be there for the subscriber."""
+    def waiter(self, identifier: str | None) -> Waiter:
+        """Return a waiter that is woken when a message may be there for the subscriber.
+
+        Without an identifier it is woken by any message that is published.
+        """
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -367,7 +373,7 @@ def iterate(engine: Engine, start: int, batch: int = 256) -> Iterator[Retained]:
     """Walk over retained messages from ``start``; no transaction is held between the items."""
     while True:
         page = engine.browse(start, batch)
-        yield from page
-        if len(page) < batch:
+        if not page:
             return
+        yield from page
         start = page[-1].id + 1

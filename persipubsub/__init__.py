@@ -1,0 +1,105 @@
+"""Brokerless, persistent publish/subscribe for the processes of one machine.
+
+>>> import persipubsub
+>>> with persipubsub.Environment("memory:") as env:
+...     control = env.new_control(subscriber_ids={"worker"})
+...     _ = env.new_publisher().send(b"hello")
+...     with env.new_subscriber("worker").receive(timeout=1) as msg:
+...         print(msg)
+b'hello'
+"""
+
+from persipubsub.browsing import RetainedMessage
+from persipubsub.control import Control
+from persipubsub.dead_letters import DeadLetter, DeadLetters
+from persipubsub.engine.base import Finding, OwnerStatistics, Statistics, SubscriberStatistics
+from persipubsub.environment import Environment
+from persipubsub.errors import (
+    ClosedError,
+    ConfigError,
+    FormatVersionError,
+    IdentifierError,
+    LeaseLostError,
+    MessageError,
+    MessageTooLargeError,
+    MessageTypeError,
+    NotAQueueError,
+    OpenError,
+    PersipubsubError,
+    PositionError,
+    QueueBusyError,
+    QueueDamagedError,
+    QueueError,
+    QueueFullError,
+    QueueNotFoundError,
+    QueuePermissionError,
+    QueueReplacedError,
+    SettingsError,
+    SettingsMismatchError,
+    StorageError,
+    StorageFullError,
+    SubscriberError,
+    UnknownSubscriberError,
+    UnsupportedByEngineError,
+)
+from persipubsub.iteration import Messages
+from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
+from persipubsub.manager import QueueManager
+from persipubsub.message import Draft, Message
+from persipubsub.publisher import Publisher
+from persipubsub.subscriber import Subscriber
+
+__all__ = [
+    # opening and administrating
+    "Environment",
+    "Control",
+    "QueueManager",
+    # sending and receiving
+    "Publisher",
+    "Draft",
+    "Subscriber",
+    "Message",
+    "Messages",
+    # settings
+    "HighWaterMark",
+    "Strategy",
+    "Retention",
+    "Durability",
+    "Settings",
+    "SubscriberSettings",
+    # looking
+    "RetainedMessage",
+    "DeadLetters",
+    "DeadLetter",
+    "Statistics",
+    "SubscriberStatistics",
+    "OwnerStatistics",
+    "Finding",
+    # errors
+    "PersipubsubError",
+    "OpenError",
+    "QueueNotFoundError",
+    "NotAQueueError",
+    "FormatVersionError",
+    "QueueDamagedError",
+    "QueuePermissionError",
+    "SettingsMismatchError",
+    "ConfigError",
+    "QueueError",
+    "QueueFullError",
+    "StorageFullError",
+    "QueueBusyError",
+    "QueueReplacedError",
+    "StorageError",
+    "SubscriberError",
+    "UnknownSubscriberError",
+    "MessageError",
+    "MessageTypeError",
+    "MessageTooLargeError",
+    "SettingsError",
+    "IdentifierError",
+    "PositionError",
+    "LeaseLostError",
+    "ClosedError",
+    "UnsupportedByEngineError",
+]

@@ -1,0 +1,73 @@
+"""Reading what a queue retains, without a subscriber and without a trace."""
+
+import datetime
+from collections.abc import Iterator
+
+from persipubsub.connection import Connection
+from persipubsub.engine.base import Retained
+from persipubsub.message import Headers, decode_headers, moment
+from persipubsub.positions import Position, resolve
+from persipubsub.waiting import WaitingRoom
+
+_PAGE = 64
+
+
+class RetainedMessage:
+    """A message as it stands in the queue, taken by nobody."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Retained) -> None:
+        """Wrap what an engine stores."""
+        self._record = record
+
+    @property
+    def id(self) -> int:
+        """Return the id."""
+        return self._record.id
+
+    @property
+    def data(self) -> bytes:
+        """Return the payload."""
+        return self._record.data
+
+    @property
+    def headers(self) -> Headers:
+        """Return the headers."""
+        return decode_headers(self._record.headers)
+
+    @property
+    def topic(self) -> str | None:
+        """Return the topic."""
+        return self._record.topic
+
+    @property
+    def sent(self) -> datetime.datetime:
+        """Return when it was sent, in UTC."""
+        return moment(self._record.sent_ns)
+
+    def __repr__(self) -> str:
+        return f"<RetainedMessage {self.id}, {len(self.data)} bytes>"
+
+
+def browse(connection: Connection, start: Position, limit: int | None, follow: bool) -> Iterator[RetainedMessage]:
+    """Walk over what is retained from ``start`` on; no transaction is held between the items.
+
+    With ``follow`` wait for what is published next, until ``limit`` or for ever.
+    """
+    position = resolve(connection.engine(), start)
+    left = limit
+    room = WaitingRoom()
+
+    def page() -> list[Retained]:
+        return connection.engine().browse(position, _PAGE if left is None else min(_PAGE, left))
+
+    while left is None or left > 0:
+        found = room.until(page, lambda: connection.engine().waiter(None), None if follow else 0.0)
+        if not found:
+            return
+        for record in found:
+            yield RetainedMessage(record)
+        position = found[-1].id + 1
+        if left is not None:
+            left -= len(found)

@@ -1,0 +1,115 @@
+"""``persipubsub send``."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from persipubsub.cli.target import ConfigOption, QueueOption, split
+from persipubsub.environment import Environment
+from persipubsub.errors import MessageTooLargeError, QueueFullError
+from persipubsub.message import Draft
+from persipubsub.publisher import Publisher
+
+NAME = "send"
+HELP = """Send messages and print their ids.
+
+The messages are the arguments after the queue, as UTF-8; or the files given by --file, one message
+each; or else the lines of the standard input, one message each, sent as they come.
+
+\b
+Example: persipubsub send ./queues/frames "hello" --header camera=left --topic camera.left
+"""
+
+
+def command(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH MESSAGE", help="Directory of the queue; messages.", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    file: Annotated[
+        list[pathlib.Path] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Send this file; its name goes along as header 'filename'."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="A header; may be repeated.")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic, tokens separated by dots.")] = None,
+    delay: Annotated[float | None, typer.Option(metavar="SECONDS", help="Deliver not before.")] = None,
+    expires_in: Annotated[float | None, typer.Option(metavar="SECONDS", help="Deliver not after.")] = None,
+    deduplication_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Store nothing if this id was sent a short time ago.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Wait at most so long for room (strategy block).")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no ids.")] = False,
+) -> None:
+    """Send messages."""
+    path, texts = split(arguments, config, queue)
+    headers = _headers(header or [])
+    options: dict[str, Any] = {
+        "topic": topic,
+        "delay": delay,
+        "expires_in": expires_in,
+        "deduplication_id": deduplication_id,
+    }
+    if texts and file:
+        raise typer.BadParameter("Give either messages or --file, not both.")
+    if deduplication_id is not None and len(texts) + len(file or []) != 1:
+        raise typer.BadParameter("--deduplication-id is for one message: give one, as an argument or with --file.")
+    with Environment(path) as environment, environment.new_publisher() as publisher:
+        if file:
+            for one in file:
+                own = {"filename": one.name, **headers}
+                _print([publisher.send(one.read_bytes(), headers=own, timeout=timeout, **options)], quiet)
+            return
+        batches = iter([[text.encode("utf-8", "surrogateescape") for text in texts]]) if texts else _lines()
+        for batch in batches:
+            _print(_send(publisher, batch, headers, options, timeout), quiet)
+
+
+def _send(
+    publisher: Publisher, batch: list[bytes], headers: dict[str, str], options: dict[str, Any], timeout: float | None
+) -> list[int]:
+    drafts = [Draft(data, headers=headers or None, **options) for data in batch]
+    if len(drafts) > 1:
+        try:
+            return list(publisher.send_many(drafts, timeout=timeout))
+        except (MessageTooLargeError, QueueFullError):
+            # Together they do not fit, and nothing of them was stored; one by one they may.
+            pass
+    return [publisher.send(draft, timeout=timeout) for draft in drafts]
+
+
+def _headers(pairs: list[str]) -> dict[str, str]:
+    result = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"A header is KEY=VALUE, but this is {pair!r}.")
+        result[key] = value
+    return result
+
+
+def _lines() -> Iterator[list[bytes]]:
+    """Give the lines of the standard input in batches, each as soon as it is there."""
+    descriptor = sys.stdin.fileno()
+    rest = b""
+    while chunk := os.read(descriptor, 1 << 20):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _print(ids: list[int], quiet: bool) -> None:
+    if not quiet:
+        sys.stdout.write("".join(f"{message_id}\n" for message_id in ids))
+        sys.stdout.flush()

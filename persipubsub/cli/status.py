@@ -1,0 +1,146 @@
+"""``persipubsub status``."""
+
+import pathlib
+import threading
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from persipubsub import config as deployment
+from persipubsub.cli import output
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control
+from persipubsub.engine.base import Statistics
+from persipubsub.errors import QueueNotFoundError
+
+NAME = "status"
+HELP = """Show queues, and how far subscribers are.
+
+Without a queue, show all queues of the deployment file.
+
+\b
+Example: persipubsub status ./queues/frames --watch
+"""
+
+
+def command(
+    path: PathArgument = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks, with --watch.")] = 1.0,
+) -> None:
+    """Show statistics of queues."""
+    paths = _paths(path, config, queue)
+    if not watch:
+        figures = _look(paths)
+        if as_json:
+            output.print_json(_as_json(paths, figures))
+        else:
+            output.console().print(_render(paths, figures))
+        return
+    pause = threading.Event()
+    if as_json:
+        while True:
+            output.print_json(_as_json(paths, _look(paths)))
+            pause.wait(interval)
+    console = output.console()
+    with Live(_render(paths, _look(paths)), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            pause.wait(interval)
+            live.update(_render(paths, _look(paths)), refresh=True)
+
+
+def _paths(path: pathlib.Path | None, config: pathlib.Path | None, queue: str | None) -> dict[str, pathlib.Path]:
+    """Return the directories to look at, by the names to show."""
+    if path is not None or queue is not None:
+        found = find_queue(path, config, queue)
+        return {queue or str(found): found}
+    loaded = deployment.load(find_config(config))
+    return {name: queue_config.path for name, queue_config in loaded.queues.items()}
+
+
+def _look(paths: dict[str, pathlib.Path]) -> dict[str, Statistics]:
+    """Return the statistics of the queues; with several, those that are not deployed are left out."""
+    result = {}
+    for name, path in paths.items():
+        try:
+            with open_control(path) as control:
+                result[name] = control.statistics()
+        except QueueNotFoundError:
+            if len(paths) == 1:
+                raise
+    return result
+
+
+def _as_json(paths: dict[str, pathlib.Path], figures: dict[str, Statistics]) -> dict[str, Any]:
+    queues: dict[str, Any] = {}
+    for name, path in paths.items():
+        queues[name] = {"path": str(path), "deployed": name in figures}
+        if name in figures:
+            queues[name].update(msgspec.to_builtins(figures[name]))
+            for row, subscriber in zip(queues[name]["subscribers"], figures[name].subscribers, strict=True):
+                row["lag"] = subscriber.lag
+    return {"queues": queues}
+
+
+def _render(paths: dict[str, pathlib.Path], figures: dict[str, Statistics]) -> RenderableType:
+    parts: list[RenderableType] = []
+    for name in paths:
+        if name not in figures:
+            parts += [Text.assemble((name, "bold"), " is not deployed"), Text()]
+            continue
+        parts += [*_render_queue(name, figures[name]), Text()]
+    return Group(*parts[:-1]) if parts else Text("There are no queues in this file.")
+
+
+def _render_queue(name: str, statistics: Statistics) -> list[RenderableType]:
+    facts = [
+        f"{statistics.messages} messages",
+        f"{output.size(statistics.payload_bytes)} of payload in {output.size(statistics.file_bytes)}",
+        f"{statistics.published} published",
+    ]
+    if statistics.oldest_age is not None:
+        facts.append(f"oldest {output.duration(statistics.oldest_age)}")
+    for count, what in (
+        (statistics.deduplicated, "deduplicated"),
+        (statistics.unrouted, "unrouted"),
+        (statistics.pruned_overflow, "pruned by overflow"),
+        (statistics.pruned_timeout, "pruned by timeout"),
+    ):
+        if count:
+            facts.append(f"{count} {what}")
+    heading = Text.assemble((name, "bold"), "  ", ", ".join(facts))
+    if not statistics.subscribers:
+        return [heading, Text("  no subscribers")]
+    table = output.table(
+        "subscriber",
+        "#lag",
+        "#waiting",
+        "#leased",
+        "#delayed",
+        "#dead",
+        "#settled",
+        "#redelivered",
+        "#lost",
+        "taken by",
+    )
+    for subscriber in statistics.subscribers:
+        owners = ", ".join(f"{owner.command} ({owner.pid}): {owner.leased}" for owner in subscriber.owners)
+        table.add_row(
+            Text(subscriber.identifier + (" (paused)" if subscriber.paused else "")),
+            str(subscriber.lag),
+            str(subscriber.waiting),
+            str(subscriber.leased),
+            str(subscriber.delayed),
+            Text(str(subscriber.dead), "red" if subscriber.dead else ""),
+            str(subscriber.settled),
+            str(subscriber.redelivered),
+            Text(str(subscriber.lost + subscriber.expired), "red" if subscriber.lost else ""),
+            Text(owners or "-"),
+        )
+    return [heading, table]

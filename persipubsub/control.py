@@ -1,0 +1,351 @@
+"""Deployment and administration of a queue."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from persipubsub.connection import Connection, Handle
+from persipubsub.dead_letters import DeadLetters
+from persipubsub.engine.base import Engine, Finding, Statistics
+from persipubsub.errors import IdentifierError, SettingsError, SettingsMismatchError, UnknownSubscriberError
+from persipubsub.limits import (
+    HighWaterMark,
+    Settings,
+    Strategy,
+    SubscriberSettings,
+    check_settings,
+    check_subscriber_settings,
+)
+from persipubsub.names import encode_name
+from persipubsub.positions import Position, check_position, resolve
+
+SubscriberIds = Iterable[str] | Mapping[str, SubscriberSettings]
+"""The subscribers of a queue: identifiers, or a mapping from identifiers to settings."""
+
+
+class Control(Handle):
+    """Settings, subscribers and figures of a queue; safe to use from any thread.
+
+    Whatever is changed holds from the next operation of every process on.
+
+    >>> import persipubsub
+    >>> with persipubsub.Environment("memory:") as env:
+    ...     control = env.new_control(subscriber_ids={"worker"})
+    ...     control.add_subscriber("archive", max_deliveries=None)
+    ...     control.set_strategy(persipubsub.Strategy.REJECT)
+    ...     print(sorted(control.subscriber_ids), control.settings.strategy.value)
+    ['archive', 'worker'] reject
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Control the queue of ``connection``; ``Environment.new_control`` makes controls."""
+        super().__init__(connection)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Control, (self._connection,)
+
+    # -- the queue ----------------------------------------------------------------------------
+
+    def init(
+        self,
+        subscriber_ids: SubscriberIds | None = None,
+        high_water_mark: HighWaterMark | None = None,
+        strategy: Strategy | None = None,
+    ) -> None:
+        """Set the limits and add the subscribers that are missing; what is left out stays as it is.
+
+        :raise SettingsError: a limit makes no sense; nothing was changed
+        """
+        subscribers = check_subscribers(subscriber_ids or ())
+        changes = given(high_water_mark=high_water_mark, strategy=strategy)
+        if not self._connection.opener.exists():
+            deploy(self._connection, check_settings(Settings(**changes)), subscribers)
+            return
+        if changes:
+            self.configure(**changes)
+        add_missing(self._engine(), subscribers)
+
+    def is_initialized(self) -> bool:
+        """Tell whether the queue is deployed."""
+        return not self.closed and self._connection.opener.exists()
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings as they are stored now."""
+        return self._engine().settings()
+
+    def configure(self, **changes: Any) -> Settings:
+        """Change settings by their names, such as ``retention=Retention.LOG``, and return all of them.
+
+        :raise SettingsError: there is no such setting, or the value makes no sense; nothing was changed
+        :raise QueueError: the durability cannot change while others have the queue open
+        """
+        _check_names(changes, Settings)
+        engine = self._engine()
+        settings = engine.settings().changed(**changes)
+        engine.configure(settings)
+        return settings
+
+    def set_high_water_mark(self, high_water_mark: HighWaterMark) -> None:
+        """Change the limits.
+
+        :raise SettingsError: a limit makes no sense; nothing was changed
+        """
+        self.configure(high_water_mark=high_water_mark)
+
+    def set_hwm(self, hwm: HighWaterMark) -> None:
+        """Change the limits; the name in version 1."""
+        self.configure(high_water_mark=hwm)
+
+    def set_strategy(self, strategy: Strategy) -> None:
+        """Change what a send does that would exceed the limits."""
+        self.configure(strategy=strategy)
+
+    def statistics(self) -> Statistics:
+        """Return figures of the queue and all its subscribers, taken at one moment."""
+        return self._engine().statistics()
+
+    def check(self) -> list[Finding]:
+        """Verify everything that is stored; an empty list means that all is well. Reads the whole queue."""
+        return self._engine().check()
+
+    def prune_dangling_messages(self) -> int:
+        """Drop what no subscriber needs or what is older than the message timeout; return how many.
+
+        In a log only what is older than the message timeout is dropped.
+        """
+        return self._engine().prune_dangling()
+
+    def clear_all_subscribers(self) -> None:
+        """Drop all subscribers and all messages."""
+        self._engine().clear()
+
+    # -- subscribers --------------------------------------------------------------------------
+
+    @property
+    def subscriber_ids(self) -> set[str]:
+        """Return the identifiers of the subscribers as they are stored now."""
+        return set(self._engine().subscribers())
+
+    @property
+    def subscribers(self) -> dict[str, SubscriberSettings]:
+        """Return the subscribers and their settings as they are stored now."""
+        return self._engine().subscribers()
+
+    def add_subscriber(
+        self,
+        identifier: str,
+        start: Position = "latest",
+        *,
+        lease: float | UnsetType | None = UNSET,
+        max_deliveries: int | UnsetType | None = UNSET,
+        topic_filter: str | UnsetType | None = UNSET,
+        ephemeral: bool | UnsetType = UNSET,
+    ) -> None:
+        """Add a subscriber; if it exists with the same settings nothing changes, and it stays where it is.
+
+        :param identifier: 1 to 255 bytes of UTF-8, no control characters
+        :param start: ``"latest"``: only what comes next, ``"first"``: all that is retained, an id, or an aware datetime
+        :param lease: seconds a taken message may be held; ``None``, the default: as long as its owner lives
+        :param max_deliveries: deliveries after which a message is dead, by default 20; ``None``: never
+        :param topic_filter: deliver only messages whose topic matches; ``*`` is one token, ``>`` at the end the rest
+        :param ephemeral: let it vanish with the Environment that this Control belongs to
+        :raise SettingsMismatchError: it exists with other settings; see ``configure_subscriber``
+        :raise PositionError: ``start`` is not retained
+        """
+        encode_name(identifier, "identifier")
+        start = check_position(start)
+        asked = {
+            name: value
+            for name, value in (
+                ("lease", lease),
+                ("max_deliveries", max_deliveries),
+                ("topic_filter", topic_filter),
+                ("ephemeral", ephemeral),
+            )
+            if value is not UNSET
+        }
+        engine = self._engine()
+        stored = engine.subscribers().get(identifier)
+        settings = msgspec.structs.replace(SubscriberSettings() if stored is None else stored, **asked)
+        check_subscriber_settings(settings)
+        if stored is not None:
+            check_same_subscriber(self._connection.location, identifier, settings, stored)
+        engine.add_subscriber(identifier, settings, start if isinstance(start, (str, int)) else resolve(engine, start))
+
+    def configure_subscriber(self, identifier: str, **changes: Any) -> SubscriberSettings:
+        """Change settings of a subscriber by their names, such as ``lease=30.0``, and return all of them.
+
+        :raise UnknownSubscriberError: there is no such subscriber
+        :raise SettingsError: there is no such setting, or the value makes no sense; nothing was changed
+        """
+        _check_names(changes, SubscriberSettings)
+        engine = self._engine()
+        settings = msgspec.structs.replace(known_subscriber(engine, identifier), **changes)
+        engine.configure_subscriber(identifier, check_subscriber_settings(settings))
+        return settings
+
+    def remove_subscriber(self, identifier: str) -> bool:
+        """Remove a subscriber with its leases and dead letters; return whether it existed."""
+        encode_name(identifier, "identifier")
+        return self._engine().remove_subscriber(identifier)
+
+    def purge(self, subscriber: str) -> int:
+        """Settle everything that waits for a subscriber and that nobody holds; return how many."""
+        return self._engine().purge(self._known(subscriber))
+
+    def pause_subscriber(self, identifier: str) -> None:
+        """Deliver nothing to a subscriber until it is resumed; its backlog stays and grows."""
+        self._engine().pause(self._known(identifier), True)
+
+    def resume_subscriber(self, identifier: str) -> None:
+        """Deliver to a paused subscriber again."""
+        self._engine().pause(self._known(identifier), False)
+
+    def dead_letters(self, subscriber: str) -> DeadLetters:
+        """Return the dead letters of a subscriber, to be listed, requeued or discarded.
+
+        :raise UnknownSubscriberError: there is no such subscriber
+        """
+        return DeadLetters(self._known(subscriber), self._engine)
+
+    def _known(self, identifier: str) -> str:
+        known_subscriber(self._engine(), identifier)
+        return identifier
+
+
+def known_subscriber(engine: Engine, identifier: str) -> SubscriberSettings:
+    """Return the settings of a subscriber.
+
+    :raise UnknownSubscriberError: there is no such subscriber; the message lists those that there are
+    """
+    encode_name(identifier, "identifier")
+    subscribers = engine.subscribers()
+    try:
+        return subscribers[identifier]
+    except KeyError:
+        names = ", ".join(map(repr, sorted(subscribers))) or "none"
+        raise UnknownSubscriberError(
+            f"There is no subscriber {identifier!r}; the queue has: {names}. Add it with Control.add_subscriber()."
+        ) from None
+
+
+# -- deploying ------------------------------------------------------------------------------------
+
+
+def given(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that are not ``None``."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def check_subscribers(subscriber_ids: SubscriberIds) -> dict[str, SubscriberSettings]:
+    """Check identifiers and settings and return them as a dictionary.
+
+    :raise IdentifierError: an identifier breaks the rules
+    :raise SettingsError: a setting makes no sense
+    """
+    if isinstance(subscriber_ids, (str, bytes)) or not isinstance(subscriber_ids, Iterable):
+        raise IdentifierError(f"subscriber_ids must be a set, list or mapping of str, but is {subscriber_ids!r}.")
+    names = list(subscriber_ids)
+    for name in names:
+        encode_name(name, "identifier")
+    if not isinstance(subscriber_ids, Mapping):
+        return dict.fromkeys(names, SubscriberSettings())
+    for name, settings in subscriber_ids.items():
+        if not isinstance(settings, SubscriberSettings):
+            raise SettingsError(f"The settings of {name!r} must be a SubscriberSettings, but are {settings!r}.")
+        check_subscriber_settings(settings)
+    return dict(subscriber_ids)
+
+
+def deploy(connection: Connection, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
+    """Create the queue with its subscribers, wholly or not at all; return False if it existed."""
+    lasting = {identifier: subscriber for identifier, subscriber in subscribers.items() if not subscriber.ephemeral}
+    if not connection.opener.create(settings, lasting):
+        return False
+    if len(lasting) != len(subscribers):
+        # An ephemeral subscriber belongs to an open environment.
+        add_missing(connection.engine(), subscribers)
+    return True
+
+
+def add_missing(engine: Engine, subscribers: Mapping[str, SubscriberSettings]) -> None:
+    """Add the subscribers that do not exist, to get what comes next."""
+    stored = engine.subscribers()
+    for identifier, settings in subscribers.items():
+        if identifier not in stored:
+            engine.add_subscriber(identifier, settings, "latest")
+
+
+def check_same(
+    connection: Connection,
+    changes: Mapping[str, Any],
+    asked: Mapping[str, SubscriberSettings] | None,
+    *,
+    with_settings: bool,
+) -> None:
+    """Compare what is asked for with what is stored; an ephemeral subscriber may be there besides.
+
+    :raise SettingsMismatchError: names the differences
+    """
+    engine = connection.engine()
+    stored = engine.settings()
+    differences = [
+        f"{name} is {_plain(getattr(stored, name))}, not {_plain(value)}"
+        for name, value in changes.items()
+        if getattr(stored, name) != value
+    ]
+    if asked is not None:
+        there = engine.subscribers()
+        missing = sorted(asked.keys() - there.keys())
+        besides = sorted(name for name in there.keys() - asked.keys() if not there[name].ephemeral)
+        if missing:
+            differences.append(f"it has no subscriber {', '.join(map(repr, missing))}")
+        if besides:
+            differences.append(f"it has the subscriber {', '.join(map(repr, besides))} besides")
+        if with_settings:
+            differences.extend(
+                difference
+                for name in sorted(asked.keys() & there.keys())
+                for difference in _subscriber_differences(name, asked[name], there[name])
+            )
+    if differences:
+        raise SettingsMismatchError(
+            f"The queue at {connection.location} exists with other settings: {'; '.join(differences)}. Open it with "
+            "new_control() without arguments and change it with configure(), add_subscriber() or remove_subscriber()."
+        )
+
+
+def check_same_subscriber(
+    location: str, identifier: str, asked: SubscriberSettings, stored: SubscriberSettings
+) -> None:
+    """Compare the settings of a subscriber.
+
+    :raise SettingsMismatchError: names the differences
+    """
+    differences = _subscriber_differences(identifier, asked, stored)
+    if differences:
+        raise SettingsMismatchError(
+            f"The queue at {location} has the subscriber with other settings: {'; '.join(differences)}. "
+            "Change them with configure_subscriber()."
+        )
+
+
+def _subscriber_differences(identifier: str, asked: SubscriberSettings, stored: SubscriberSettings) -> list[str]:
+    return [
+        f"{name} of {identifier!r} is {getattr(stored, name)!r}, not {getattr(asked, name)!r}"
+        for name in SubscriberSettings.__struct_fields__
+        if getattr(asked, name) != getattr(stored, name)
+    ]
+
+
+def _plain(value: object) -> str:
+    return repr(getattr(value, "value", value))
+
+
+def _check_names(changes: Mapping[str, Any], shape: type[Settings | SubscriberSettings]) -> None:
+    for name in changes:
+        if name not in shape.__struct_fields__:
+            raise SettingsError(f"There is no setting {name!r}; there are: {', '.join(shape.__struct_fields__)}.")

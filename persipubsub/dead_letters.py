@@ -1,0 +1,113 @@
+"""Dead letters: messages that a subscriber gave up on."""
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator
+
+from persipubsub.arguments import optional_ids
+from persipubsub.engine.base import DeadLetterRecord, Engine
+from persipubsub.message import Headers, decode_headers, moment
+
+_PAGE = 256
+
+
+class DeadLetter:
+    """A message that was delivered too often, rejected, or found damaged."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: DeadLetterRecord) -> None:
+        """Wrap what an engine stores."""
+        self._record = record
+
+    @property
+    def id(self) -> int:
+        """Return the id that the message had, and has."""
+        return self._record.id
+
+    @property
+    def data(self) -> bytes:
+        """Return the payload as it was stored."""
+        return self._record.data
+
+    @property
+    def headers(self) -> Headers:
+        """Return the headers."""
+        return decode_headers(self._record.headers)
+
+    @property
+    def topic(self) -> str | None:
+        """Return the topic."""
+        return self._record.topic
+
+    @property
+    def sent(self) -> datetime.datetime:
+        """Return when it was sent, in UTC."""
+        return moment(self._record.sent_ns)
+
+    @property
+    def died(self) -> datetime.datetime:
+        """Return when the subscriber gave it up, in UTC."""
+        return moment(self._record.died_ns)
+
+    @property
+    def delivery_count(self) -> int:
+        """Return how often it was delivered."""
+        return self._record.delivery_count
+
+    @property
+    def reason(self) -> str:
+        """Return why it died: the last error, or what ``reject`` said."""
+        return self._record.reason
+
+    def __repr__(self) -> str:
+        return f"<DeadLetter {self.id}, {len(self.data)} bytes, {self.reason!r}>"
+
+
+class DeadLetters:
+    """The dead letters of one subscriber, oldest first; each iteration reads anew, and holds no transaction.
+
+    >>> import persipubsub
+    >>> with persipubsub.Environment("memory:") as env:
+    ...     control = env.new_control(subscriber_ids={"worker"})
+    ...     _ = env.new_publisher().send(b"frame")
+    ...     env.new_subscriber("worker").get(timeout=0).reject("too dark")
+    ...     dead = control.dead_letters("worker")
+    ...     print([letter.reason for letter in dead], dead.requeue())
+    ['too dark'] 1
+    """
+
+    def __init__(self, identifier: str, engine: Callable[[], Engine]) -> None:
+        """Read the dead letters of ``identifier``; ``Control.dead_letters`` makes these objects."""
+        self._identifier = identifier
+        self._engine = engine
+
+    @property
+    def subscriber(self) -> str:
+        """Return the identifier of the subscriber."""
+        return self._identifier
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        after = 0
+        while True:
+            page = self._engine().dead_letters(self._identifier, after, _PAGE)
+            for record in page:
+                yield DeadLetter(record)
+            if len(page) < _PAGE:
+                return
+            after = page[-1].id
+
+    def requeue(self, ids: int | Iterable[int] | None = None) -> int:
+        """Make one, several or all deliverable again, as if they had never been delivered.
+
+        :param ids: ``None`` means all
+        :return: how many; unknown ids are no error
+        """
+        return self._engine().requeue_dead(self._identifier, optional_ids(ids))
+
+    def discard(self, ids: int | Iterable[int] | None = None) -> int:
+        """Forget one, several or all for good.
+
+        :param ids: ``None`` means all
+        :return: how many; unknown ids are no error
+        """
+        return self._engine().discard_dead(self._identifier, optional_ids(ids))

@@ -1,0 +1,1 @@
+"""The main job on real input: stream files between processes, kill one of them, and prove that nothing is lost."""

@@ -1,0 +1,36 @@
+"""Changing the settings of a queue, for every process."""
+
+from persipubsub.engine.local import files
+from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.work import Work, settings_records
+from persipubsub.errors import SettingsMismatchError
+from persipubsub.limits import Settings
+
+
+def configure(store: Store, settings: Settings) -> None:
+    """Store settings; they hold from the next operation of every process.
+
+    :raise SettingsMismatchError: ``map_size`` differs, which is decided at creation
+    :raise QueueBusyError: the durability differs, and somebody else has the queue open
+    """
+    with store.read() as txn:
+        stored = Work(store, txn).settings
+    if settings.map_size != stored.map_size:
+        raise SettingsMismatchError(
+            f"The map of queue {store.path} started with {stored.map_size or 'the default'} and grows by itself; "
+            "map_size is decided when the queue is created."
+        )
+
+    def write(work: Work) -> None:
+        for key, value in settings_records(settings).items():
+            work.txn.put(key, value, db=work.queue)
+        work.state.settings_version += 1
+        work.ring_for_room()
+        work.ring_for_messages()
+
+    if settings.durability is not stored.durability:
+        store.change_durability(settings.durability, write)
+    else:
+        store.write(write)
+    if settings.group_access != stored.group_access:
+        files.set_modes(store.path, settings.group_access)

@@ -1,0 +1,193 @@
+"""Files of a queue: their names, their modes, and a first look before LMDB touches them."""
+
+import errno
+import os
+import pathlib
+import stat
+import struct
+
+from persipubsub.engine.local import board
+from persipubsub.errors import (
+    NotAQueueError,
+    OpenError,
+    QueueDamagedError,
+    QueueNotFoundError,
+    QueuePermissionError,
+)
+
+DATA = "data.mdb"
+LMDB_LOCK = "lock.mdb"
+LOCKS = "locks"
+BOARD = "board"
+BELLS = "bells"
+BOOT = "boot"
+
+_META = struct.Struct("<IIQQ48s48sQQ")  # magic, version, address, map size, free db, main db, last page, transaction
+_MAGIC = 0xBEEFC0DE
+
+
+def modes(group_access: bool) -> tuple[int, int]:
+    """Return the modes of folders and of files."""
+    return (0o770, 0o660) if group_access else (0o700, 0o600)
+
+
+def open_own(path: pathlib.Path, flags: int) -> int:
+    """Open a file of the queue, refusing symbolic links and what is not a regular file or a FIFO.
+
+    :raise OSError: it cannot be opened
+    :raise NotAQueueError: it is something else
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.") from None
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+        os.close(descriptor)
+        raise NotAQueueError(f"{path} is neither a file nor a FIFO; it does not belong to a queue.")
+    return descriptor
+
+
+def create_companions(folder: pathlib.Path, group_access: bool) -> None:
+    """Create what waking and liveness need in a new queue."""
+    folder_mode, file_mode = modes(group_access)
+    os.chmod(folder, folder_mode)
+    for name, size in ((LOCKS, 0), (BOARD, board.SIZE)):
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode)
+        try:
+            os.fchmod(descriptor, file_mode)  # whatever the umask
+            # Real zeros, not a hole: a mapped hole on a full disk is a SIGBUS.
+            os.write(descriptor, bytes(size))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    bells = folder / BELLS
+    bells.mkdir(mode=folder_mode)
+    os.chmod(bells, folder_mode)
+
+
+def set_modes(folder: pathlib.Path, group_access: bool) -> None:
+    """Set the modes of a queue's folders and files, whatever the umask."""
+    folder_mode, file_mode = modes(group_access)
+    os.chmod(folder, folder_mode)
+    os.chmod(folder / BELLS, folder_mode)
+    for path in [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD)] + list((folder / BELLS).iterdir()):
+        os.chmod(path, file_mode)
+
+
+def write_durably(path: pathlib.Path, text: str) -> None:
+    """Write a small file such that a crash leaves the old text or the new one."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+        os.fchmod(descriptor, os.stat(path.parent / LOCKS).st_mode & 0o777)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(fresh, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Make the entries of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_queue(folder: pathlib.Path) -> bool:
+    """Tell whether a folder looks like a queue, without opening it."""
+    return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD))
+
+
+def identity(folder: pathlib.Path) -> tuple[int, int]:
+    """Return device and inode of the data file."""
+    status = os.stat(folder / DATA)
+    return status.st_dev, status.st_ino
+
+
+def inspect(folder: pathlib.Path) -> None:
+    """Look at a folder before LMDB opens it, changing nothing.
+
+    :raise QueueNotFoundError: nothing is there
+    :raise NotAQueueError: something else is there
+    :raise QueuePermissionError: a right is missing
+    :raise QueueDamagedError: the files are truncated or overwritten
+    """
+    try:
+        status = os.stat(folder)
+    except FileNotFoundError:
+        raise QueueNotFoundError(
+            f"There is no queue at {folder}: deploy it first, with new_control() or from a configuration."
+        ) from None
+    except NotADirectoryError:
+        raise NotAQueueError(f"A part of the path {folder} is a file, not a folder; give the queue's folder.") from None
+    except PermissionError as error:
+        raise QueuePermissionError(f"{folder} cannot be reached: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise OpenError(f"{str(folder)!r} cannot be a queue: {error}.") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise NotAQueueError(f"{folder} is a file, a queue is a folder; give the folder that was deployed.")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise QueuePermissionError(
+            f"{folder} cannot be used: this process (uid {os.geteuid()}) needs to read, write and search it "
+            f"(mode {stat.S_IMODE(status.st_mode):04o}, owner uid {status.st_uid})."
+        )
+    if not os.listdir(folder):
+        raise QueueNotFoundError(f"{folder} is empty: deploy a queue first, with new_control() or a configuration.")
+    if not is_queue(folder):
+        raise NotAQueueError(
+            f"{folder} is not a queue of persipubsub ({DATA}, {LOCKS} or {BOARD} is missing); it was left untouched."
+        )
+    for name in (DATA, LMDB_LOCK, LOCKS, BOARD):
+        path = folder / name
+        if path.is_symlink():
+            raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
+    if os.stat(folder / BOARD).st_size < board.SIZE:
+        raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
+    _inspect_data(folder / DATA)
+
+
+def _inspect_data(path: pathlib.Path) -> None:
+    # Reading data.mdb beside LMDB is safe: LMDB keeps its record locks on lock.mdb.
+    with open(path, "rb") as stream:
+        head = stream.read(2 * 65536)
+        size = os.fstat(stream.fileno()).st_size
+    if not size:
+        raise QueueDamagedError(f"{path} is empty (0 bytes); restore the queue from a backup.")
+    first = _meta(head, 0)
+    if first is None:
+        raise QueueDamagedError(f"{path} does not start like an LMDB file; restore the queue from a backup.")
+    page_size = first[0]
+    second = _meta(head, page_size)
+    if second is None:
+        raise QueueDamagedError(f"The second page of {path} is overwritten or missing; restore it from a backup.")
+    last_page = max((first, second), key=lambda meta: meta[2])[1]
+    if size < (last_page + 1) * page_size:
+        # A file may lawfully end before its last page, if that one is free: let the slow look decide.
+        from lmdb import verify
+
+        findings = verify.verify(str(path.parent))
+        if findings:
+            raise QueueDamagedError(
+                f"{path} is truncated: {size} bytes of {(last_page + 1) * page_size} ({findings[0]}); "
+                "restore the queue from a backup."
+            )
+
+
+def _meta(head: bytes, at: int) -> tuple[int, int, int] | None:
+    """Return page size, last page and transaction of the meta page at an offset, if it is one."""
+    if len(head) < at + 16 + _META.size:
+        return None
+    magic, version, _, _, free, _, last_page, transaction = _META.unpack_from(head, at + 16)
+    page_size = int.from_bytes(free[:4], "little")
+    if magic != _MAGIC or version != 1 or page_size not in (4096, 8192, 16384, 32768, 65536):
+        return None
+    return page_size, last_page, transaction

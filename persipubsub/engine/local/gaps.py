@@ -1,0 +1,83 @@
+"""What lies between two ids for a subscriber: how much is stored, and what limits took on the way."""
+
+import msgspec
+
+from persipubsub.engine.local import prune
+from persipubsub.engine.local.format import AHEAD, LEASED, TIMEOUT, pack_id, unpack_id
+from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.work import Work
+
+
+def stored_between(work: Work, start: int, end: int) -> int:
+    """Return how many messages are stored from ``start`` up to ``end`` (excluded).
+
+    Consumed messages leave holes only below ``state.dense``; from there on ids are counted, not messages.
+    """
+    dense = min(max(work.state.dense, start), end)
+    number = end - dense - sum(stop - first for first, stop, _ in prune.gone_between(work, dense, end))
+    cursor = work.txn.cursor(db=work.meta)
+    there = cursor.set_range(pack_id(start))
+    while there and unpack_id(cursor.key()) < dense:
+        number += 1
+        there = cursor.next()
+    return number
+
+
+class Ahead(msgspec.Struct):
+    """Messages from a position on that do not wait any more: settled or taken ahead."""
+
+    settled: list[int]
+    taken: list[int]
+
+
+def ahead_between(desk: Desk, start: int, end: int) -> Ahead:
+    """Return what was settled or taken ahead of the position between two ids."""
+    record = desk.record
+    settled = [found for found in desk.ids(AHEAD) if start <= found < end] if record.ahead else []
+    taken = (
+        [found for found, hold in desk.each(LEASED, start) if found < end and hold.top] if record.top else []
+    )
+    return Ahead(settled, taken)
+
+
+def losses_between(desk: Desk, start: int, end: int) -> tuple[int, int]:
+    """Return how many messages between two ids the subscriber lost: to overflow and to the message timeout."""
+    overflow = timeout = 0
+    for first, stop, cause in prune.gone_between(desk.work, start, end):
+        ahead = ahead_between(desk, first, stop)
+        number = stop - first - len(ahead.settled) - len(ahead.taken)
+        if cause == TIMEOUT:
+            timeout += number
+        else:
+            overflow += number
+    return overflow, timeout
+
+
+def waiting_between(desk: Desk, start: int, end: int) -> int:
+    """Return how many messages between two ids wait for the subscriber."""
+    ahead = ahead_between(desk, start, end)
+    done = sum(desk.txn.get(pack_id(found), db=desk.work.meta) is not None for found in ahead.settled + ahead.taken)
+    return stored_between(desk.work, start, end) - done
+
+
+def pass_over(desk: Desk, start: int, end: int) -> None:
+    """Count what was lost between two ids, and prepare what lies there for the position to pass it.
+
+    What was settled ahead is forgotten; what was taken ahead becomes an ordinary lease, which protects
+    its message from now on.
+    """
+    record = desk.record
+    overflow, timeout = losses_between(desk, start, end)
+    record.lost += overflow
+    record.expired += timeout
+    record.missed += overflow + timeout
+    ahead = ahead_between(desk, start, end)
+    for message_id in ahead.settled:
+        desk.skip_ahead(message_id)
+    for message_id in ahead.taken:
+        hold = desk.get(LEASED, message_id)
+        if hold is not None:
+            desk.unlease(message_id, hold)
+            hold.top = False
+            desk.lease(message_id, hold)
+

@@ -1,0 +1,94 @@
+"""Lets many transactions of this process run, or one remapping of the file with none of them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Gate:
+    """Counts the transactions of this process; LMDB's map may only move when there are none."""
+
+    def __init__(self) -> None:
+        """Start open."""
+        self._changed = threading.Condition(threading.Lock())
+        self._inside: dict[int, int] = {}
+        self._views = 0
+        self._closed_by: int | None = None
+
+    def enter(self) -> None:
+        """Announce a transaction; waits while the map moves."""
+        me = threading.get_ident()
+        with self._changed:
+            while self._closed_by is not None and self._closed_by != me:
+                self._changed.wait()
+            self._inside[me] = self._inside.get(me, 0) + 1
+
+    def leave(self) -> None:
+        """Announce the end of a transaction that this thread began."""
+        me = threading.get_ident()
+        with self._changed:
+            left = self._inside[me] - 1
+            if left:
+                self._inside[me] = left
+            else:
+                del self._inside[me]
+            if self._closed_by is not None:
+                self._changed.notify_all()
+
+    @contextmanager
+    def view(self) -> Iterator[None]:
+        """Announce a read transaction that lasts while the user's code runs."""
+        self.enter()
+        with self._changed:
+            self._views += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._views -= 1
+            self.leave()
+
+    @contextmanager
+    def alone(self, timeout: float) -> Iterator[bool]:
+        """Keep all transactions out; gives False, keeping nobody out, if that is not possible in time.
+
+        It is impossible at once if this very thread is inside (a ``receive_view`` block).
+        """
+        me = threading.get_ident()
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            granted = me not in self._inside
+            while granted and self._closed_by is not None:
+                granted = self._changed.wait(deadline - time.monotonic()) or self._closed_by is None
+            if granted:
+                self._closed_by = me
+                while self._inside:
+                    if not self._changed.wait(deadline - time.monotonic()) and self._inside:
+                        self._closed_by = None
+                        self._changed.notify_all()
+                        granted = False
+                        break
+        try:
+            yield granted
+        finally:
+            if granted:
+                with self._changed:
+                    self._closed_by = None
+                    self._changed.notify_all()
+
+    def hold(self, timeout: float) -> bool:
+        """Keep all transactions out but views, until ``release``; for the moment of a fork."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while self._closed_by is not None or sum(self._inside.values()) > self._views:
+                if not self._changed.wait(min(0.05, deadline - time.monotonic())) and time.monotonic() > deadline:
+                    return False
+            self._closed_by = threading.get_ident()
+            return True
+
+    def release(self) -> None:
+        """End a ``hold``."""
+        with self._changed:
+            self._closed_by = None
+            self._changed.notify_all()

@@ -1,0 +1,155 @@
+"""Reading without a trace: statistics, browsing, positions."""
+
+import os
+
+from persipubsub.engine.base import OwnerStatistics, Retained, Statistics, SubscriberStatistics
+from persipubsub.engine.local import format, gaps, roster
+from persipubsub.engine.local.format import DELAYED, LEASED, OWNER, READY, pack_id, unpack_id
+from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.store import Store, Transaction
+from persipubsub.engine.local.work import Work
+from persipubsub.errors import QueueDamagedError
+
+
+def subscriber_dbs(store: Store) -> list[bytes]:
+    """Return the names of the subscribers' sub-databases."""
+    with store.read() as txn:
+        return [format.subscriber_db(name.encode()) for name in roster.names(Work(store, txn))]
+
+
+def statistics(store: Store) -> Statistics:
+    """Return consistent figures of the queue and its subscribers."""
+    names = subscriber_dbs(store)
+    with store.read(*names) as txn:
+        work = Work(store, txn)
+        state = work.state
+        first, following = roster.bounds(work)
+        oldest = txn.get(pack_id(first), db=work.meta)
+        created = txn.get(format.KEY_CREATED, db=work.queue)
+        return Statistics(
+            identity=bytes(txn.get(format.KEY_IDENTITY, db=work.queue) or b"").decode(),
+            created_ns=0 if created is None else unpack_id(created),
+            messages=state.messages,
+            payload_bytes=state.payload_bytes,
+            file_bytes=os.stat(store.path / "data.mdb").st_blocks * 512,
+            first_id=first if oldest is not None else None,
+            last_id=_last_id(work) if oldest is not None else None,
+            oldest_age=None if oldest is None else max(0.0, (store.clock.wall_ns() - format.sent_at(oldest)) / 1e9),
+            published=state.published,
+            deduplicated=state.deduplicated,
+            unrouted=state.unrouted,
+            pruned_overflow=state.pruned_overflow,
+            pruned_timeout=state.pruned_timeout,
+            subscribers=tuple(
+                _subscriber(work, identifier, following)
+                for identifier in roster.names(work)
+                if format.subscriber_db(identifier.encode()) in names  # not one added since
+            ),
+        )
+
+
+def _last_id(work: Work) -> int:
+    cursor = work.txn.cursor(db=work.data)
+    cursor.last()
+    return unpack_id(cursor.key())
+
+
+def _subscriber(work: Work, identifier: str, following: int) -> SubscriberStatistics:
+    desk = Desk(work, identifier)
+    record = desk.record
+    overflow, timeout = gaps.losses_between(desk, record.position, following)
+    leased_by: dict[int, int] = {}
+    counts = {READY: record.ready, DELAYED: record.delayed, LEASED: record.leased}
+    if record.leased:
+        for _, hold in desk.each(LEASED):
+            leased_by[hold.owner] = leased_by.get(hold.owner, 0) + 1
+    if work.state.pruned_overflow or work.state.pruned_timeout:
+        # Limits may have taken what the subscriber holds; it notices when it comes by, we do now.
+        for kind in counts:
+            missing = sum(not desk.exists(message_id, hold) for message_id, hold in desk.each(kind))
+            counts[kind] -= missing
+            overflow += missing
+    return SubscriberStatistics(
+        identifier=identifier,
+        position=record.position,
+        waiting=gaps.waiting_between(desk, record.position, following) + counts[READY],
+        leased=counts[LEASED],
+        delayed=counts[DELAYED],
+        dead=record.dead,
+        deliveries=record.deliveries,
+        settled=record.settled,
+        redelivered=record.redelivered,
+        lost=record.lost + overflow,
+        expired=record.expired + timeout,
+        paused=record.paused,
+        last_taken_ns=record.last_taken_ns or None,
+        last_settled_ns=record.last_settled_ns or None,
+        owners=tuple(_owners(desk, leased_by)),
+    )
+
+
+def _owners(desk: Desk, leased_by: dict[int, int]) -> list[OwnerStatistics]:
+    found = []
+    for owner in desk.owners():
+        record = desk.txn.get(OWNER + pack_id(owner), db=desk.db)
+        if record is not None and desk.work.store.is_alive(owner):
+            who = format.decode_owner(record)
+            found.append(OwnerStatistics(who.pid, who.command, who.since_ns, leased_by.get(owner, 0)))
+    return found
+
+
+def browse(store: Store, start: int, most: int, most_bytes: int = 16 << 20) -> list[Retained]:
+    """Return retained messages from an id on; fewer than asked for if they are large, but at least one.
+
+    :raise QueueDamagedError: a message does not agree with its checksum
+    """
+    found: list[Retained] = []
+    size = 0
+    with store.read() as txn:
+        work = Work(store, txn)
+        cursor = txn.cursor(db=work.data)
+        there = cursor.set_range(pack_id(max(start, 0)))
+        while there and len(found) < most and size < most_bytes:
+            message_id = unpack_id(cursor.key())
+            stored = txn.get(pack_id(message_id), db=work.meta)
+            data = bytes(cursor.value())
+            if stored is None or not format.is_intact(message_id, stored, data):
+                raise QueueDamagedError(
+                    f"Message {message_id} of queue {store.path} is damaged; run `persipubsub check` for the extent."
+                )
+            meta = format.unpack_meta(stored)
+            found.append(Retained(message_id, data, meta.headers, meta.topic, meta.sent_ns))
+            size += len(data)
+            there = cursor.next()
+    return found
+
+
+def find_position(work: Work, identifier: str, *, back: int | None, sent_ns: int | None) -> int:
+    """Return the id ``back`` messages before a subscriber's position, or the first sent at or after a time."""
+    first, following = roster.bounds(work)
+    if sent_ns is not None:
+        return _first_sent(work.txn, work, first, following, sent_ns)
+    position = roster.read(work, identifier).position
+    cursor = work.txn.cursor(db=work.meta)
+    there = cursor.prev() if cursor.set_range(pack_id(position)) else cursor.last()
+    for _ in range(back or 0):
+        if not there:
+            break
+        position = unpack_id(cursor.key())
+        there = cursor.prev()
+    return max(position, first)
+
+
+def _first_sent(txn: Transaction, work: Work, first: int, following: int, sent_ns: int) -> int:
+    """Search, by halving, the first message sent at or after a time: times do not fall along the ids."""
+    low, high = first, following
+    cursor = txn.cursor(db=work.meta)
+    while low < high:
+        middle = (low + high) // 2
+        if not cursor.set_range(pack_id(middle)) or unpack_id(cursor.key()) >= high:
+            high = middle
+        elif format.sent_at(cursor.value()) < sent_ns:
+            low = unpack_id(cursor.key()) + 1
+        else:
+            high = middle
+    return low if not cursor.set_range(pack_id(low)) else min(unpack_id(cursor.key()), following)

@@ -1,0 +1,270 @@
+"""Creating queues, and opening them: one store for each queue in a process, shared by all who use it."""
+
+import errno
+import os
+import pathlib
+import secrets
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+
+from persipubsub.engine import forking
+from persipubsub.engine.clock import Clock
+from persipubsub.engine.local import files, format, locks, roster
+from persipubsub.engine.local.engine import LocalEngine
+from persipubsub.engine.local.store import Store, first_map_size, write_new
+from persipubsub.engine.local.work import Work, settings_records
+from persipubsub.errors import (
+    NotAQueueError,
+    OpenError,
+    QueueBusyError,
+    QueueDamagedError,
+    QueuePermissionError,
+    StorageFullError,
+)
+from persipubsub.limits import Durability, Settings, SubscriberSettings
+
+_stores: dict[tuple[int, int], Store] = {}
+_guard = threading.Lock()
+_OPENING_TIMEOUT = 30.0
+
+#: Replaced by tests that turn the hands.
+clock = Clock()
+
+
+def exists_local(path: pathlib.Path) -> bool:
+    """Tell whether a queue is deployed at ``path``."""
+    return files.is_queue(path)
+
+
+# -- creating --------------------------------------------------------------------------------------
+
+
+def create_local(path: pathlib.Path, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
+    """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already.
+
+    It is built in a folder beside, synced and renamed: after a crash there is all of it or nothing.
+
+    :raise NotAQueueError: something else is there
+    :raise QueuePermissionError: the folder above may not be written
+    :raise StorageFullError: the disk is full
+    """
+    if _is_there(path):
+        return False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        building = path.parent / f".{path.name}.{secrets.token_hex(8)}.new"
+        building.mkdir(mode=0o700)
+        try:
+            _build(building, settings, subscribers)
+            try:
+                os.rename(building, path)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    return not _is_there(path)  # somebody else was faster
+                raise
+            files.sync_folder(path.parent)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    except FileExistsError:
+        raise NotAQueueError(f"A part of the path {path} is a file, not a folder.") from None
+    except NotADirectoryError:
+        raise NotAQueueError(f"A part of the path {path} is a file, not a folder.") from None
+    except PermissionError as error:
+        raise QueuePermissionError(f"A queue cannot be created at {path}: {error}.") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(error.errno, f"The disk is full, no queue was created at {path}") from None
+        raise OpenError(f"A queue cannot be created at {path}: {error}.") from error
+    return True
+
+
+def _is_there(path: pathlib.Path) -> bool:
+    """Tell whether a queue is at ``path``.
+
+    :raise NotAQueueError: something else is, other than an empty folder
+    """
+    if not path.exists() and not path.is_symlink():
+        return False
+    if not path.is_dir():
+        raise NotAQueueError(f"{path} is not a folder; a queue cannot be created there.")
+    if files.is_queue(path):
+        return True
+    try:
+        filled = any(path.iterdir())
+    except PermissionError as error:
+        raise QueuePermissionError(f"{path} cannot be read: {error.strerror}.") from None
+    if filled:
+        raise NotAQueueError(f"{path} is a folder with other things in it; a queue needs an empty or a new one.")
+    return False
+
+
+def _build(folder: pathlib.Path, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> None:
+    files.create_companions(folder, settings.group_access)
+    records = settings_records(settings)
+    records[format.KEY_FORMAT] = format.encode([format.MAGIC, format.FORMAT_VERSION])
+    records[format.KEY_IDENTITY] = str(uuid.uuid4()).encode()
+    records[format.KEY_CREATED] = format.pack_id(clock.wall_ns())
+    records[format.KEY_STATE] = format.encode(format.State())
+    write_new(folder, first_map_size(settings.durability, settings.map_size), records)
+    if subscribers:
+        # Whatever the queue's durability, its birth is synced.
+        store = Store(folder, Durability.FULL, None, clock)
+        try:
+
+            def add_all(work: Work) -> None:
+                for identifier, subscriber in subscribers.items():
+                    roster.add(work, identifier, subscriber, "latest", None)
+
+            store.write(add_all)
+        finally:
+            store.close()
+    files.set_modes(folder, settings.group_access)
+    files.sync_folder(folder)
+
+
+def _sweep(path: pathlib.Path) -> None:
+    """Remove what killed deployments of this very queue left behind."""
+    for left in path.parent.glob(f".{path.name}.*.new"):
+        try:
+            if time.time() - left.stat().st_mtime > 3600:
+                shutil.rmtree(left, ignore_errors=True)
+        except FileNotFoundError:
+            continue
+
+
+# -- opening ---------------------------------------------------------------------------------------
+
+
+def open_local(path: pathlib.Path) -> LocalEngine:
+    """Open the queue at ``path`` for a new owner.
+
+    :raise OpenError: there is none, or it cannot be used
+    """
+    files.inspect(path)
+    with _guard:
+        identity = files.identity(path)
+        store = _stores.get(identity)
+        if store is None:
+            store = _stores[identity] = _open_store(path)
+        store.users += 1
+    return LocalEngine(store, lambda: _release(identity, store))
+
+
+def _open_store(path: pathlib.Path) -> Store:
+    _check_after_power_cut(path)
+    store = Store(path, Durability.FULL, None, clock)
+    try:
+        _enter(store)
+        store.identify()
+        with store.read() as txn:
+            durability = Work(store, txn).settings.durability
+        if durability is not Durability.FULL:
+            store.reopen(durability)
+        store.env.reader_check()
+        store.bells.sweep()
+        if durability is Durability.PROCESS:
+            _note_boot(path)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _enter(store: Store) -> None:
+    """Count this process among the users of the queue."""
+    deadline = time.monotonic() + _OPENING_TIMEOUT
+    while not store.locks.try_shared(locks.USERS):
+        if time.monotonic() > deadline:
+            raise QueueBusyError(
+                f"Queue {store.path}: process {store.locks.holder(locks.USERS)} keeps it for itself (it changes the "
+                "durability); try again."
+            )
+        time.sleep(0.005)
+
+
+def _release(identity: tuple[int, int], store: Store) -> None:
+    with _guard:
+        store.users -= 1
+        if store.users:
+            return
+        last = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
+        try:
+            store.close()
+        except BaseException:
+            store.users += 1
+            raise
+        _stores.pop(identity, None)
+        if last:
+            (store.path / files.BOOT).unlink(missing_ok=True)
+
+
+# -- durability "process" after a power cut ------------------------------------------------------------
+
+
+def _boot_id() -> str:
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Without boot ids (macOS): the second in which the machine was started.
+        return str(int(time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)) // 60)
+
+
+def _note_boot(path: pathlib.Path) -> None:
+    """Leave a note that stays behind if the machine stops before the queue is closed."""
+    note = path / files.BOOT
+    if not note.exists() or note.read_text() != _boot_id():
+        files.write_durably(note, _boot_id())
+
+
+def _check_after_power_cut(path: pathlib.Path) -> None:
+    """Verify a queue whose last user was stopped with the machine, before LMDB trusts its pages.
+
+    :raise QueueDamagedError: something is wrong with it
+    """
+    note = path / files.BOOT
+    try:
+        unclean = note.read_text() != _boot_id()
+    except FileNotFoundError:
+        return
+    if unclean:
+        from lmdb import verify
+
+        findings = verify.verify(str(path))
+        if findings:
+            raise QueueDamagedError(
+                f"Queue {path} was open with durability 'process' when the machine stopped, and is damaged: "
+                f"{findings[0]} ({len(findings)} findings). Restore it from a backup."
+            )
+
+
+# -- fork ------------------------------------------------------------------------------------------
+
+
+def _before_fork() -> None:
+    global _after
+    _guard.acquire()
+    _after = [store.before_fork() for store in _stores.values()]
+
+
+def _after_fork_in_parent() -> None:
+    for after in _after:
+        after()
+    _guard.release()
+
+
+def _after_fork_in_child() -> None:
+    global _guard
+    _guard = threading.Lock()
+    for store in _stores.values():
+        store.abandon()
+    _stores.clear()
+
+
+_after: list[Callable[[], None]] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+    forking.on_fork_child(_after_fork_in_child)

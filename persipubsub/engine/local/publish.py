@@ -1,0 +1,167 @@
+"""Where a message is written: ``put`` gives ids and stores messages, inside one write transaction."""
+
+import logging
+from collections.abc import Sequence
+
+from persipubsub.engine.base import Entry
+from persipubsub.engine.local import format, prune, removal
+from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
+from persipubsub.engine.local.work import Work
+from persipubsub.errors import MessageTooLargeError, QueueFullError
+from persipubsub.limits import Retention, Strategy
+
+#: Deduplication ids that a send forgets at most: more than one send adds.
+_AGEING = 4
+
+
+def digests(entries: Sequence[Entry]) -> list[int]:
+    """Return the digests of the payloads; computed before the transaction, for large ones take time."""
+    return [format.payload_digest(entry.data) for entry in entries]
+
+
+def put(work: Work, entries: Sequence[Entry], payload_digests: Sequence[int]) -> list[int]:
+    """Store messages and return their ids, in order.
+
+    :raise MessageTooLargeError: a message, or the batch, can never fit
+    :raise QueueFullError: there is no room, and the strategy makes none
+    """
+    state, settings = work.state, work.settings
+    for entry in entries:
+        if entry.size > settings.max_message_bytes:
+            raise MessageTooLargeError(
+                f"The message has {entry.size} bytes, queue {work.store.path} accepts {settings.max_message_bytes} "
+                "(max_message_bytes): split it, or configure the queue."
+            )
+    if state.ephemerals:
+        removal.reap(work)
+    prune.expire(work)
+    ids, fresh = _recognise(work, entries)
+    if fresh:
+        if state.subscribers or settings.retention is Retention.LOG:
+            _make_room(work, len(fresh), sum(entries[index].size for index in fresh))
+            _write(work, entries, payload_digests, fresh)
+            work.ring_for_messages()
+        else:
+            if not state.unrouted:
+                work.log(logging.WARNING, "a message was sent, but there are no subscribers; it is not kept")
+            state.unrouted += len(fresh)
+            state.next_id += len(fresh)
+            state.low = state.swept = state.next_id
+    if state.swept < state.low:
+        prune.sweep(work)
+    return ids
+
+
+def _recognise(work: Work, entries: Sequence[Entry]) -> tuple[list[int], list[int]]:
+    """Return the ids of all entries, and the indices of those that are not repetitions."""
+    next_id = work.state.next_id
+    if all(entry.deduplication_id is None for entry in entries):
+        return list(range(next_id, next_id + len(entries))), list(range(len(entries)))
+    window = int(work.settings.deduplication_window * 1e9)
+    ids: list[int] = []
+    fresh: list[int] = []
+    for index, entry in enumerate(entries):
+        known = entry.deduplication_id
+        if known is not None and window:
+            _forget_old(work, window)
+            record = work.txn.get(SEEN + known, db=work.deduplication)
+            if record is not None and work.now_ns - unpack_id(record, 8) <= window:
+                ids.append(unpack_id(record))
+                work.state.deduplicated += 1
+                continue
+            if record is not None:
+                work.txn.delete(SEEN_AT + bytes(record[8:16]) + bytes(record[:8]), db=work.deduplication)
+            seen_at = pack_id(work.now_ns)
+            work.txn.put(SEEN + known, pack_id(next_id) + seen_at, db=work.deduplication)
+            work.txn.put(SEEN_AT + seen_at + pack_id(next_id), known, db=work.deduplication)
+        ids.append(next_id)
+        fresh.append(index)
+        next_id += 1
+    return ids, fresh
+
+
+def _forget_old(work: Work, window: int) -> None:
+    """Forget a few deduplication ids that have aged out of the window."""
+    cursor = work.txn.cursor(db=work.deduplication)
+    for _ in range(_AGEING):
+        if not cursor.set_range(SEEN_AT) or work.now_ns - unpack_id(cursor.key(), 1) <= window:
+            return
+        known = bytes(cursor.value())
+        cursor.delete()
+        work.txn.delete(SEEN + known, db=work.deduplication)
+        work.touched = True
+
+
+def _make_room(work: Work, messages: int, payload: int) -> None:
+    """Prune as the strategy says, so that the batch fits below the mark.
+
+    :raise MessageTooLargeError: the batch alone has more bytes than the mark allows
+    :raise QueueFullError: the batch alone has more messages than the mark allows, or nothing may be pruned
+    """
+    state, settings = work.state, work.settings
+    most, most_bytes = settings.high_water_mark.max_messages, settings.high_water_mark.max_bytes
+    if most_bytes is not None and payload > most_bytes:
+        raise MessageTooLargeError(
+            f"{payload} bytes are to be sent at once, queue {work.store.path} holds {most_bytes} "
+            "(high_water_mark.max_bytes): send less at a time, or configure the queue."
+        )
+    if most is not None and messages > most:
+        raise QueueFullError(
+            f"{messages} messages are to be sent at once, queue {work.store.path} holds {most} "
+            "(high_water_mark.max_messages): send fewer at a time, or configure the queue."
+        )
+    over = most is not None and state.messages + messages > most
+    over_bytes = most_bytes is not None and state.payload_bytes + payload > most_bytes
+    if not over and not over_bytes:
+        return
+    if settings.retention is Retention.LOG:
+        prune.prune_consumed(
+            work,
+            state.messages + messages - most if over and most is not None else 0,
+            state.payload_bytes + payload - most_bytes if over_bytes and most_bytes is not None else 0,
+        )
+        over = most is not None and state.messages + messages > most
+        over_bytes = most_bytes is not None and state.payload_bytes + payload > most_bytes
+        if not over and not over_bytes:
+            return
+    if settings.strategy in (Strategy.REJECT, Strategy.BLOCK):
+        raise QueueFullError(
+            f"Queue {work.store.path} is full: {state.messages} messages, {state.payload_bytes} bytes; "
+            "nothing was stored: let the subscribers catch up, or configure another mark or strategy."
+        )
+    too_many = too_much = 0
+    if over and most is not None:
+        too_many = state.messages - min(most // 2, most - messages)
+    if over_bytes and most_bytes is not None:
+        too_much = state.payload_bytes - min(most_bytes // 2, most_bytes - payload)
+    (prune.prune_oldest if settings.strategy is Strategy.PRUNE_FIRST else prune.prune_newest)(work, too_many, too_much)
+
+
+def _write(work: Work, entries: Sequence[Entry], payload_digests: Sequence[int], fresh: Sequence[int]) -> None:
+    txn, data_db, meta_db, now = work.txn, work.data, work.meta, work.now_ns
+    state = work.state
+    message_id = state.next_id
+    size = 0
+    for index in fresh:
+        entry = entries[index]
+        key = pack_id(message_id)
+        meta = Meta(
+            now,
+            0,
+            now + entry.delay_ns if entry.delay_ns else 0,
+            now + entry.expires_in_ns if entry.expires_in_ns is not None else 0,
+            entry.topic,
+            entry.headers,
+        )
+        txn.put(key, entry.data, True, True, True, data_db)
+        txn.put(key, format.pack_meta(message_id, payload_digests[index], meta), True, True, True, meta_db)
+        size += entry.size
+        message_id += 1
+    count = len(fresh)
+    if not state.subscribers:
+        state.low = state.swept = message_id  # a log without subscribers: all of it counts as consumed
+    state.next_id = message_id
+    state.last_sent_ns = now
+    state.messages += count
+    state.payload_bytes += size
+    state.published += count

@@ -1,0 +1,100 @@
+"""Messages that come back: to be delivered again, or to the dead letters when that was too often."""
+
+import logging
+from collections.abc import Collection
+
+from persipubsub.engine.local import format
+from persipubsub.engine.local.format import DEAD, LEASED, OWN_DATA, REQUEUED, DeadRecord, Hold, pack_id
+from persipubsub.engine.local.holds import Desk
+
+LEASE_ENDED = "lease ended"
+OWNER_DIED = "owner died"
+DAMAGED = "damaged: the message does not agree with its checksum"
+_LONGEST_REASON = 4096
+
+
+def come_back(desk: Desk, message_id: int, hold: Hold, reason: str | None, *, delay_ns: int = 0) -> None:
+    """Give a leased message back after a delivery: ready, delayed, or dead if it was delivered too often."""
+    if not desk.exists(message_id, hold):
+        desk.unlease(message_id, hold)
+        desk.record.lost += 1
+        return
+    most = desk.record.max_deliveries
+    if most is not None and hold.count >= most:
+        bury(desk, message_id, hold, reason or "delivered too often")
+        return
+    desk.unlease(message_id, hold, keep=True)
+    _set_aside(desk, message_id, hold, None if reason is None else reason[:_LONGEST_REASON], delay_ns)
+
+
+def never_handed(desk: Desk, message_id: int, hold: Hold) -> None:
+    """Give a leased message back as if it had not been delivered: no caller has seen it, or its take is undone."""
+    if not desk.exists(message_id, hold):
+        desk.unlease(message_id, hold)
+        desk.record.lost += 1
+        return
+    desk.record.deliveries -= 1
+    if hold.count > 1:
+        desk.record.redelivered -= 1
+    desk.unlease(message_id, hold, keep=True)
+    hold.count -= 1
+    if hold.top and message_id >= desk.record.position:
+        return  # it waits again, as before
+    if not hold.count:
+        hold.first_received_ns = 0
+    _set_aside(desk, message_id, hold, hold.error, 0)
+
+
+def _set_aside(desk: Desk, message_id: int, hold: Hold, error: str | None, delay_ns: int) -> None:
+    hold.error = error
+    hold.owner, hold.deadline_ns, hold.slot, hold.ordinal = 0, 0, -1, 0
+    hold.top = False
+    if delay_ns:
+        hold.due_ns = desk.work.now_ns + delay_ns
+        desk.delay(message_id, hold)
+    else:
+        hold.due_ns = 0
+        desk.make_ready(message_id, hold)
+    desk.work.ring_for_messages()
+
+
+def bury(desk: Desk, message_id: int, hold: Hold, reason: str) -> None:
+    """Move a leased message to the subscriber's dead letters; it keeps its payload there."""
+    key = pack_id(message_id)
+    message = desk.message(message_id, hold)
+    if message is None:
+        desk.unlease(message_id, hold)
+        desk.record.lost += 1
+        return
+    dead = DeadRecord(bytes(message[0]), desk.work.now_ns, hold.count, reason[:_LONGEST_REASON])
+    if not hold.own_copy:
+        desk.txn.put(OWN_DATA + key, bytes(message[1]), db=desk.db)
+    if not desk.is_dead(message_id):  # it may have died before, and been sought again
+        desk.record.dead += 1
+    desk.txn.put(DEAD + key, format.encode(dead), db=desk.db)
+    if hold.own_copy:
+        desk.unlease(message_id, hold, keep=True)
+        desk.txn.delete(REQUEUED + key, db=desk.db)
+    else:
+        desk.unlease(message_id, hold)
+    what = "message %d of subscriber %r is a dead letter after %d deliveries: %s"
+    desk.work.log(logging.WARNING, what, message_id, desk.identifier, hold.count, reason[:200])
+
+
+def lapse(desk: Desk, message_id: int, hold: Hold, reason: str | None) -> None:
+    """Give a lease back that its holder will not settle any more."""
+    handed = desk.work.store.board.handed_over(hold.slot, hold.owner, hold.token)
+    if hold.top or (handed is not None and hold.ordinal >= handed):
+        never_handed(desk, message_id, hold)
+    else:
+        come_back(desk, message_id, hold, reason)
+
+
+def take_over(desk: Desk, owners: Collection[int], reason: str | None = OWNER_DIED) -> None:
+    """Give back what owners held that are gone, and forget them."""
+    for message_id, hold in list(desk.each(LEASED)):
+        if hold.owner in owners:
+            lapse(desk, message_id, hold, reason)
+    for owner in owners:
+        desk.forget_owner(owner)
+    desk.work.touched = True

@@ -1,0 +1,136 @@
+"""The subscribers of a queue: adding, changing and removing them, and those that vanish with their owner."""
+
+from persipubsub.engine.base import Start
+from persipubsub.engine.local import format, prune
+from persipubsub.engine.local.format import Subscriber, unpack_id
+from persipubsub.engine.local.work import Work
+from persipubsub.errors import PositionError, SettingsMismatchError, UnknownSubscriberError
+from persipubsub.limits import SubscriberSettings
+
+_MOST_NAMED = 20
+
+
+def read(work: Work, identifier: str) -> Subscriber:
+    """Return the record of a subscriber.
+
+    :raise UnknownSubscriberError: there is none of this identifier
+    """
+    record = work.txn.get(identifier.encode(), db=work.subscribers)
+    if record is None:
+        raise unknown(work.store.path, identifier, names(work))
+    return format.decode_subscriber(record)
+
+
+def unknown(path: object, identifier: str, known: list[str]) -> UnknownSubscriberError:
+    """Return the error for a subscriber that does not exist."""
+    listed = ", ".join(repr(name) for name in known[:_MOST_NAMED]) or "none at all"
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    return UnknownSubscriberError(
+        f"Queue {path} has no subscriber {identifier!r}; it has {listed}{more}. Add it with Control.add_subscriber()."
+    )
+
+
+def write(work: Work, identifier: str, record: Subscriber) -> None:
+    """Store the record of a subscriber."""
+    work.txn.put(identifier.encode(), format.encode(record), db=work.subscribers)
+    work.touched = True
+
+
+def names(work: Work) -> list[str]:
+    """Return the identifiers of all subscribers."""
+    return [bytes(key).decode() for key in work.txn.cursor(db=work.subscribers).iternext(values=False)]
+
+
+def settings_of(record: Subscriber) -> SubscriberSettings:
+    """Return the settings of a subscriber."""
+    return SubscriberSettings(
+        lease=None if record.lease_ns is None else record.lease_ns / 1e9,
+        max_deliveries=record.max_deliveries,
+        topic_filter=record.topic_filter,
+        ephemeral=record.ephemeral is not None,
+    )
+
+
+def bounds(work: Work) -> tuple[int, int]:
+    """Return the oldest retained id (the next one if there is none) and the next id."""
+    cursor = work.txn.cursor(db=work.data)
+    return (unpack_id(cursor.key()) if cursor.first() else work.state.next_id), work.state.next_id
+
+
+def check_position(work: Work, position: int) -> None:
+    """Check that a position is retained.
+
+    :raise PositionError: it is not
+    """
+    first, following = bounds(work)
+    if not first <= position <= following:
+        raise PositionError(
+            f"Queue {work.store.path} cannot go to message {position}: it retains {first} to {following - 1}, "
+            f"and {following} comes next."
+        )
+
+
+def add(work: Work, identifier: str, settings: SubscriberSettings, start: Start, owner: int | None) -> None:
+    """Add a subscriber; the same one again changes nothing.
+
+    :raise SettingsMismatchError: it exists with other settings
+    :raise PositionError: ``start`` is not retained
+    """
+    key = identifier.encode()
+    existing = work.txn.get(key, db=work.subscribers)
+    if existing is not None:
+        stored = settings_of(format.decode_subscriber(existing))
+        if stored != settings:
+            differing = [name for name in stored.__struct_fields__ if getattr(stored, name) != getattr(settings, name)]
+            raise SettingsMismatchError(
+                f"Subscriber {identifier!r} of queue {work.store.path} exists with other settings: "
+                + ", ".join(f"{name} is {getattr(stored, name)!r}, not {getattr(settings, name)!r}" for name in differing)
+                + ". Change it with Control.configure_subscriber(), or remove it first."
+            )
+        return
+    state = work.state
+    first, following = bounds(work)
+    position = {"first": first, "latest": following}.get(start, -1) if isinstance(start, str) else start
+    check_position(work, position)
+    record = Subscriber(
+        state.next_number,
+        position,
+        work.now_ns,
+        ephemeral=owner if settings.ephemeral else None,
+    )
+    _apply(record, settings)
+    state.next_number += 1
+    state.subscribers += 1
+    state.ephemerals += record.ephemeral is not None
+    work.txn.drop(work.handle(format.subscriber_db(key), create=True), delete=False)
+    prune.move_position(work, None, position)
+    write(work, identifier, record)
+
+
+def _apply(record: Subscriber, settings: SubscriberSettings) -> None:
+    record.lease_ns = None if settings.lease is None else int(settings.lease * 1e9)
+    record.max_deliveries = settings.max_deliveries
+    record.topic_filter = settings.topic_filter
+
+
+def configure(work: Work, identifier: str, settings: SubscriberSettings) -> None:
+    """Change the settings of a subscriber; whether it is ephemeral is for good.
+
+    :raise SettingsMismatchError: ``ephemeral`` differs
+    """
+    record = read(work, identifier)
+    if (record.ephemeral is not None) != settings.ephemeral:
+        raise SettingsMismatchError(
+            f"Subscriber {identifier!r} cannot become {'' if settings.ephemeral else 'not '}ephemeral; remove it first."
+        )
+    _apply(record, settings)
+    write(work, identifier, record)
+
+
+def pause(work: Work, identifier: str, paused: bool) -> None:
+    """Stop or resume deliveries."""
+    record = read(work, identifier)
+    record.paused = paused
+    write(work, identifier, record)
+    if not paused:
+        work.ring_for_messages()

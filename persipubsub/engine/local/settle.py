@@ -1,0 +1,197 @@
+"""Settling takes: acknowledged, given back, rejected, extended. Everything is checked before anything changes."""
+
+from collections.abc import Iterable, Sequence
+
+from persipubsub.engine.base import Receipt
+from persipubsub.engine.local import format, gaps, prune, returning
+from persipubsub.engine.local.format import DELAYED, LEASED, READY, Hold
+from persipubsub.engine.local.holds import Desk
+from persipubsub.errors import LeaseLostError
+
+#: Messages settled ahead that one transaction lets the position pass.
+_PASSED = 1000
+
+
+def held(desk: Desk, receipt: Receipt) -> tuple[bytes, Hold] | None:
+    """Return where a take stands, if nobody settled it or took it over.
+
+    A lease that has ended, and that nobody has taken over, still holds.
+    """
+    for kind in (LEASED, READY):
+        hold = desk.get(kind, receipt.id)
+        if hold is not None:
+            return (kind, hold) if hold.token == receipt.token else None
+    return None
+
+
+def check(desk: Desk, receipts: Iterable[Receipt]) -> dict[int, tuple[bytes, Hold]]:
+    """Return where takes stand, by message id.
+
+    :raise LeaseLostError: one of them is not held any more
+    """
+    found: dict[int, tuple[bytes, Hold]] = {}
+    for receipt in receipts:
+        where = held(desk, receipt)
+        if where is None:
+            raise LeaseLostError(
+                f"Message {receipt.id} of subscriber {desk.identifier!r} is not held by this take any more: it was "
+                "settled by id, its lease ended and another consumer took it, or the subscriber was moved. "
+                "Nothing was changed; it may be handled twice."
+            )
+        found[receipt.id] = where
+    return found
+
+
+def settle(desk: Desk, receipts: Sequence[Receipt]) -> None:
+    """Acknowledge takes.
+
+    :raise LeaseLostError: one of them is not held any more
+    """
+    for message_id, (kind, hold) in check(desk, receipts).items():
+        _settle_one(desk, message_id, kind, hold)
+
+
+def _settle_one(desk: Desk, message_id: int, kind: bytes, hold: Hold) -> None:
+    record = desk.record
+    if desk.exists(message_id, hold):
+        record.settled += 1
+        record.last_settled_ns = desk.work.now_ns
+    else:
+        record.lost += 1
+    ahead = hold.top
+    if kind == LEASED:
+        desk.unlease(message_id, hold)
+    elif kind == READY:
+        desk.unready(message_id, hold)
+    else:
+        desk.undelay(message_id, hold)
+    if ahead:
+        desk.settle_ahead(message_id)
+        advance(desk)
+
+
+def advance(desk: Desk) -> None:
+    """Move the position over what was settled ahead of it."""
+    position = desk.record.position
+    for _ in range(_PASSED):
+        if not desk.skip_ahead(position):
+            break
+        position += 1
+    if position != desk.record.position:
+        desk.move_to(position)
+        prune.sweep(desk.work)
+
+
+def settle_ids(desk: Desk, ids: Iterable[int]) -> int:
+    """Acknowledge messages whatever their state; return how many were not settled before."""
+    number = 0
+    for message_id in sorted(set(ids)):
+        number += _settle_id(desk, message_id)
+    return number
+
+
+def _settle_id(desk: Desk, message_id: int) -> bool:
+    for kind in (LEASED, READY, DELAYED):
+        hold = desk.get(kind, message_id)
+        if hold is not None:
+            exists = desk.exists(message_id, hold)
+            _settle_one(desk, message_id, kind, hold)
+            return exists
+    if message_id < desk.record.position or desk.has_ahead(message_id):
+        return False
+    if desk.txn.get(format.pack_id(message_id), db=desk.work.meta) is None:
+        return False
+    desk.record.settled += 1
+    desk.record.last_settled_ns = desk.work.now_ns
+    desk.settle_ahead(message_id)
+    advance(desk)
+    return True
+
+
+def settle_to_top(desk: Desk, receipt: Receipt) -> None:
+    """Settle a take of the newest message and everything before it that nobody else holds.
+
+    :raise LeaseLostError: it is not held any more
+    """
+    kind, hold = check(desk, [receipt])[receipt.id]
+    _settle_one(desk, receipt.id, kind, hold)
+    _settle_before(desk, receipt.id + 1)
+
+
+def purge(desk: Desk) -> int:
+    """Settle everything that waits for the subscriber and nobody holds; return how many."""
+    return _settle_before(desk, desk.work.state.next_id)
+
+
+def _settle_before(desk: Desk, end: int) -> int:
+    """Settle what is waiting, ready or delayed before an id."""
+    record, work = desk.record, desk.work
+    number = 0
+    for kind in (READY, DELAYED):
+        for message_id, hold in list(desk.each(kind)):
+            if message_id < end:
+                number += desk.exists(message_id, hold)
+                _settle_one(desk, message_id, kind, hold)
+    if record.position < end:
+        waiting = gaps.waiting_between(desk, record.position, end)
+        gaps.pass_over(desk, record.position, end)
+        record.settled += waiting
+        record.missed = 0
+        number += waiting
+        if waiting:
+            record.last_settled_ns = work.now_ns
+        desk.move_to(end)
+        prune.sweep(work)
+    return number
+
+
+def give_back(
+    desk: Desk, receipts: Sequence[Receipt], *, delay_ns: int, reason: str | None, undelivered: bool
+) -> None:
+    """Give takes back.
+
+    :raise LeaseLostError: one of them is not held any more (``undelivered`` ones are left alone instead)
+    """
+    found = {}
+    for receipt in receipts:
+        where = held(desk, receipt)
+        if where is not None:
+            found[receipt.id] = where
+        elif not undelivered:
+            check(desk, [receipt])
+    for message_id, (kind, hold) in found.items():
+        if kind == READY:
+            desk.unready(message_id, hold, keep=True)
+            desk.lease(message_id, hold)  # it had ended on its own: only now it is judged
+        if undelivered:
+            returning.never_handed(desk, message_id, hold)
+        else:
+            returning.come_back(desk, message_id, hold, reason, delay_ns=delay_ns)
+
+
+def reject(desk: Desk, receipts: Sequence[Receipt], reason: str) -> None:
+    """Move takes to the dead letters.
+
+    :raise LeaseLostError: one of them is not held any more
+    """
+    for message_id, (kind, hold) in check(desk, receipts).items():
+        if kind == READY:
+            desk.unready(message_id, hold, keep=True)
+            desk.lease(message_id, hold)
+        returning.bury(desk, message_id, hold, reason)
+
+
+def extend(desk: Desk, receipt: Receipt, lease_ns: int) -> None:
+    """Let a bounded lease end later; one that lasts as long as its owner is left as it is.
+
+    :raise LeaseLostError: it is not held any more
+    """
+    kind, hold = check(desk, [receipt])[receipt.id]
+    if kind == READY:
+        desk.unready(receipt.id, hold, keep=True)
+    elif hold.deadline_ns:
+        desk.unlease(receipt.id, hold, keep=True)
+    else:
+        return
+    hold.deadline_ns = desk.work.boot_ns + lease_ns
+    desk.lease(receipt.id, hold)

@@ -1,0 +1,256 @@
+"""Taking messages: what was given back and what has become due first, then onward from the position."""
+
+
+import msgspec
+
+from persipubsub.engine.base import Delivery
+from persipubsub.engine.local import format, gaps, prune, returning
+from persipubsub.engine.local.format import LEASED, READY, Hold, Meta, pack_id, unpack_id
+from persipubsub.engine.local.holds import Desk
+from persipubsub.names import matches
+
+#: Messages that one take passes at most without delivering them (filtered, delayed, expired).
+PASSED = 1000
+#: Payloads larger than this are read after the transaction, so that nobody waits for the copy.
+LARGE = 64 * 1024
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """How messages are taken: by whom, for how long, and where the board tells what was handed over."""
+
+    owner: int
+    lease_ns: int | None
+    slot: int = -1
+    with_data: bool = True
+
+
+def revive(desk: Desk) -> None:
+    """Make ready what has become due and what was leased for too long."""
+    record = desk.record
+    if record.delayed:
+        for message_id in desk.due():
+            hold = desk.get(format.DELAYED, message_id)
+            if hold is not None:
+                desk.undelay(message_id, hold, keep=True)
+                hold.due_ns = 0
+                desk.make_ready(message_id, hold)
+    if record.bounded:
+        for message_id in desk.ended():
+            hold = desk.get(LEASED, message_id)
+            if hold is not None:
+                returning.lapse(desk, message_id, hold, returning.LEASE_ENDED)
+
+
+def take(desk: Desk, most: int, lease: Lease) -> list[Delivery]:
+    """Take up to ``most`` messages."""
+    record = desk.record
+    if record.paused:
+        return []
+    revive(desk)
+    record.takes += 1
+    taken: list[Delivery] = []
+    deadline = _deadline(desk, lease)
+    if record.ready:
+        for message_id, hold in desk.each(READY):
+            delivery = _take_ready(desk, message_id, hold, lease, deadline, len(taken))
+            if delivery is not None:
+                taken.append(delivery)
+                if len(taken) >= most:
+                    break
+    if len(taken) < most and record.position < desk.work.state.next_id:
+        _walk(desk, most, lease, deadline, taken)
+    if taken:
+        record.last_taken_ns = desk.work.now_ns
+    else:
+        record.takes -= 1  # no token was used
+    return taken
+
+
+def _deadline(desk: Desk, lease: Lease) -> int:
+    duration = lease.lease_ns if lease.lease_ns is not None else desk.record.lease_ns
+    return 0 if duration is None else desk.work.boot_ns + duration
+
+
+def is_expired(desk: Desk, meta: Meta) -> bool:
+    """Tell whether a message may not be delivered any more."""
+    now = desk.work.now_ns
+    if meta.expires_ns and now >= meta.expires_ns:
+        return True
+    timeout = desk.work.settings.high_water_mark.message_timeout
+    return timeout is not None and meta.sent_ns + int(timeout * 1e9) < now
+
+
+def _read_meta(stored: memoryview) -> Meta | None:
+    """Return the metadata of a message, ``None`` if it is damaged."""
+    try:
+        return format.unpack_meta(stored)
+    except ValueError:
+        return None
+
+
+def _take_ready(
+    desk: Desk, message_id: int, hold: Hold, lease: Lease, deadline: int, ordinal: int
+) -> Delivery | None:
+    message = desk.message(message_id, hold)
+    if message is None:
+        desk.unready(message_id, hold)
+        desk.record.lost += 1
+        return None
+    meta = _read_meta(message[0])
+    if meta is not None and is_expired(desk, meta):
+        desk.unready(message_id, hold)
+        desk.record.expired += 1
+        return None
+    desk.unready(message_id, hold, keep=True)
+    return _deliver(desk, message_id, hold, meta, message, lease, deadline, ordinal)
+
+
+def _deliver(
+    desk: Desk,
+    message_id: int,
+    hold: Hold,
+    meta: Meta | None,
+    message: tuple[memoryview, memoryview],
+    lease: Lease,
+    deadline: int,
+    ordinal: int,
+) -> Delivery | None:
+    """Lease a message and return it; a damaged one goes to the dead letters instead."""
+    record = desk.record
+    size = len(message[1])
+    data = bytes(message[1]) if lease.with_data and size <= LARGE else b""
+    if meta is None or (len(data) == size and not format.is_intact(message_id, message[0], data)):
+        desk.lease(message_id, hold)
+        returning.bury(desk, message_id, hold, returning.DAMAGED)
+        return None
+    hold.token = record.takes
+    hold.count += 1
+    if not hold.first_received_ns:
+        hold.first_received_ns = desk.work.now_ns
+    hold.owner, hold.deadline_ns, hold.slot, hold.ordinal = lease.owner, deadline, lease.slot, ordinal
+    desk.lease(message_id, hold)
+    record.deliveries += 1
+    if hold.count > 1:
+        record.redelivered += 1
+    return Delivery(
+        message_id,
+        hold.token,
+        data,
+        size,
+        meta.headers,
+        meta.topic,
+        meta.sent_ns,
+        hold.first_received_ns,
+        hold.count,
+        hold.error,
+        hold.missed,
+    )
+
+
+def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delivery]) -> None:
+    """Go on from the position, setting aside what is not due and passing what is not wanted."""
+    work, record = desk.work, desk.record
+    txn, topic_filter = desk.txn, record.topic_filter
+    position, end = record.position, work.state.next_id
+    passed = 0
+    while position < end and len(taken) < most and passed < PASSED:
+        key = pack_id(position)
+        stored = txn.get(key, db=work.meta)
+        if stored is None:
+            position = _over_gap(desk, position)
+            continue
+        if (record.ahead or record.top) and _is_exception(desk, position):
+            gaps.pass_over(desk, position, position + 1)
+            position += 1
+            passed += 1
+            continue
+        meta = _read_meta(stored) or Meta(0)
+        if topic_filter is not None and (meta.topic is None or not matches(topic_filter, meta.topic)):
+            position += 1
+            passed += 1
+            continue
+        if meta.sent_ns and is_expired(desk, meta):
+            record.expired += 1
+            position += 1
+            passed += 1
+            continue
+        hold = Hold(missed=record.missed)
+        record.missed = 0
+        if meta.not_before_ns > work.now_ns:
+            hold.due_ns = meta.not_before_ns
+            desk.delay(position, hold)
+            position += 1
+            passed += 1
+            continue
+        message = (stored, txn.get(key, db=work.data) or memoryview(b""))
+        delivery = _deliver(desk, position, hold, meta if meta.sent_ns else None, message, lease, deadline, len(taken))
+        if delivery is not None:
+            taken.append(delivery)
+        else:
+            passed += 1
+        position += 1
+    old = record.position
+    desk.move_to(position)
+    state = work.state
+    if state.swept == old and state.low == position and len(taken) == position - old:
+        state.swept = position  # all that was passed is held: nothing to look at
+        if state.gone:
+            prune.forget_gone(work)
+    elif state.swept < state.low:
+        prune.sweep(work)
+
+
+def _is_exception(desk: Desk, message_id: int) -> bool:
+    """Tell whether a message ahead of the position is settled or taken already."""
+    if desk.has_ahead(message_id):
+        return True
+    hold = desk.get(LEASED, message_id) if desk.record.top else None
+    return hold is not None and hold.top
+
+
+def _over_gap(desk: Desk, position: int) -> int:
+    """Return the next id that is there, counting what limits took in between."""
+    cursor = desk.txn.cursor(db=desk.work.meta)
+    following = unpack_id(cursor.key()) if cursor.set_range(pack_id(position)) else desk.work.state.next_id
+    gaps.pass_over(desk, position, following)
+    return following
+
+
+def take_newest(desk: Desk, lease: Lease) -> Delivery | None:
+    """Take the newest message that is deliverable and nobody holds, ahead of all older ones."""
+    record, work = desk.record, desk.work
+    if record.paused:
+        return None
+    revive(desk)
+    record.takes += 1
+    record.last_taken_ns = work.now_ns
+    deadline = _deadline(desk, lease)
+    ready = sorted((message_id for message_id, _ in desk.each(READY)), reverse=True) if record.ready else []
+    cursor = desk.txn.cursor(db=work.meta)
+    there = cursor.last()
+    while there:
+        message_id = unpack_id(cursor.key())
+        if message_id < record.position or (ready and message_id < ready[0]):
+            break
+        meta = _read_meta(cursor.value())
+        if meta is not None and _is_deliverable(desk, message_id, meta):
+            message = (cursor.value(), desk.txn.get(pack_id(message_id), db=work.data) or memoryview(b""))
+            delivery = _deliver(desk, message_id, Hold(top=True), meta, message, lease, deadline, 0)
+            if delivery is not None:
+                return delivery
+        there = cursor.prev()
+    for message_id in ready:
+        found = desk.get(READY, message_id)
+        delivery = None if found is None else _take_ready(desk, message_id, found, lease, deadline, 0)
+        if delivery is not None:
+            return delivery
+    return None
+
+
+def _is_deliverable(desk: Desk, message_id: int, meta: Meta) -> bool:
+    topic_filter = desk.record.topic_filter
+    if topic_filter is not None and (meta.topic is None or not matches(topic_filter, meta.topic)):
+        return False
+    if meta.not_before_ns > desk.work.now_ns or is_expired(desk, meta) or desk.has_ahead(message_id):
+        return False
+    return not (desk.record.top and desk.get(LEASED, message_id) is not None)

@@ -1,0 +1,69 @@
+"""LMDB's errors in our words; no ``lmdb`` error leaves the engine."""
+
+import errno
+
+import lmdb
+
+from persipubsub.errors import (
+    PersipubsubError,
+    QueueBusyError,
+    QueueDamagedError,
+    QueueError,
+    QueuePermissionError,
+    StorageError,
+    StorageFullError,
+)
+
+_DAMAGED = "the files are damaged ({error}); close the queue, run `persipubsub check` and restore a backup"
+_INTERNAL = "LMDB refused an internal step ({error}); nothing was committed; please report this as a bug"
+
+#: What each error of LMDB means here. The resizing ones are handled before they get this far.
+MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
+    lmdb.CorruptedError: (QueueDamagedError, _DAMAGED),
+    lmdb.PageNotFoundError: (QueueDamagedError, _DAMAGED),
+    lmdb.InvalidError: (QueueDamagedError, _DAMAGED),
+    lmdb.VersionMismatchError: (QueueDamagedError, _DAMAGED),
+    lmdb.PanicError: (QueueDamagedError, _DAMAGED),
+    lmdb.IncompatibleError: (QueueDamagedError, _DAMAGED),
+    lmdb.NotFoundError: (QueueDamagedError, _DAMAGED),
+    lmdb.MapFullError: (StorageFullError, "the map is full and cannot grow ({error}); nothing was stored"),
+    lmdb.MapResizedError: (QueueBusyError, "another process keeps growing the map ({error}); try again"),
+    lmdb.DiskError: (StorageFullError, "the disk is full ({error}); nothing was stored: make room and try again"),
+    lmdb.MemoryError: (StorageError, "the system has no memory or address space left ({error})"),
+    lmdb.ReadersFullError: (
+        QueueBusyError,
+        "too many processes and threads read at once ({error}); end some, or try again",
+    ),
+    lmdb.TlsFullError: (QueueBusyError, "the process uses too many thread-local keys ({error})"),
+    lmdb.LockError: (
+        QueueBusyError,
+        "the lock file cannot be locked ({error}); two containers with equal process ids need an init process "
+        "or a shared pid namespace",
+    ),
+    lmdb.ReadonlyError: (QueuePermissionError, "the files may not be written ({error})"),
+    lmdb.TxnFullError: (QueueError, "the batch touches too many pages for one transaction ({error}); send smaller ones"),
+    lmdb.DbsFullError: (QueueError, "too many subscribers are open in this process ({error})"),
+    lmdb.CursorFullError: (QueueDamagedError, _DAMAGED),
+    lmdb.PageFullError: (QueueDamagedError, _DAMAGED),
+    lmdb.KeyExistsError: (QueueDamagedError, _DAMAGED),
+    lmdb.BadRslotError: (QueueError, _INTERNAL),
+    lmdb.BadTxnError: (QueueError, _INTERNAL),
+    lmdb.BadValsizeError: (QueueError, _INTERNAL),
+    lmdb.BadDbiError: (QueueError, _INTERNAL),
+    lmdb.InvalidParameterError: (QueueError, _INTERNAL),
+}
+for _name in ("ProblemError", "BadChecksumError", "CryptoFailError", "EnvEncryptionError"):
+    # Only where py-lmdb is built with LMDB 1.0; a queue is written in the 0.9 format.
+    if hasattr(lmdb, _name):
+        MEANINGS[getattr(lmdb, _name)] = (QueueDamagedError, _DAMAGED)
+
+
+def translate(error: lmdb.Error, path: object) -> PersipubsubError:
+    """Return the error of ours that ``error`` means for the queue at ``path``."""
+    kind, text = MEANINGS.get(type(error), (StorageError, "the storage failed ({error})"))
+    code = getattr(error, "code", 0)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        kind, text = MEANINGS[lmdb.DiskError]
+    elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        kind, text = MEANINGS[lmdb.ReadonlyError]
+    return kind(f"Queue {path}: {text.format(error=error)}.")

@@ -1,0 +1,164 @@
+"""One write transaction, as the modules over it see it: handles, the state record, settings, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+import msgspec
+
+from persipubsub.engine.local import format
+from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM
+from persipubsub.errors import QueueDamagedError
+from persipubsub.limits import Settings, Strategy
+
+if TYPE_CHECKING:
+    from persipubsub.engine.local.store import Store, Transaction
+
+Database = Any  # lmdb._Database, which py-lmdb keeps private
+
+
+class Handles:
+    """Open sub-databases of one environment; opened once, under the write lock."""
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        """Start with none."""
+        self._env = env
+        self._open: dict[bytes, Database] = {}
+        self._opened: list[bytes] = []
+
+    def have(self, names: Iterable[bytes]) -> bool:
+        """Tell whether all of ``names`` are open."""
+        return all(name in self._open for name in names)
+
+    def opened_in(self, txn: object) -> list[bytes]:
+        """Return the (growing) list of what the write transaction that begins opens; it may be aborted."""
+        self._opened = []
+        return self._opened
+
+    def __getitem__(self, name: bytes) -> Database:
+        """Return the handle of a sub-database that is open."""
+        return self._open[name]
+
+    def open(self, name: bytes, txn: Transaction, *, create: bool = False) -> Database:
+        """Return the handle of a sub-database, opening it in a write transaction.
+
+        :raise lmdb.NotFoundError: it does not exist
+        """
+        handle = self._open.get(name)
+        if handle is None:
+            handle = self._open[name] = self._env.open_db(name, txn, False, False, create)
+            self._opened.append(name)
+        return handle
+
+    def forget(self, names: Iterable[bytes]) -> None:
+        """Drop handles whose transaction was aborted, or whose sub-database was deleted."""
+        for name in names:
+            self._open.pop(name, None)
+
+
+class Work:
+    """A write transaction under way.
+
+    ``state`` is read at the beginning and written at the end. ``now_ns`` is the wall clock, but never
+    before the last message: times do not go backwards along the ids, whatever the clock does.
+    """
+
+    __slots__ = (
+        "_before",
+        "boot_ns",
+        "data",
+        "deduplication",
+        "gone",
+        "logs",
+        "meta",
+        "now_ns",
+        "pending",
+        "queue",
+        "rings",
+        "settings",
+        "state",
+        "store",
+        "subscribers",
+        "touched",
+        "txn",
+    )
+
+    def __init__(self, store: Store, txn: Transaction) -> None:
+        """Read the state and, if they have changed, the settings."""
+        self.store = store
+        self.txn = txn
+        handles = store.handles
+        if not handles.have(format.FIXED_DBS):
+            for name in format.FIXED_DBS:
+                handles.open(name, txn)
+        self.data = handles[format.DATA_DB]
+        self.meta = handles[format.META_DB]
+        self.pending = handles[format.PENDING_DB]
+        self.queue = handles[format.QUEUE_DB]
+        self.subscribers = handles[format.SUBSCRIBER_DB]
+        self.gone = handles[format.GONE_DB]
+        self.deduplication = handles[format.DEDUPLICATION_DB]
+        record = txn.get(format.KEY_STATE, db=self.queue)
+        if record is None:
+            raise QueueDamagedError(f"Queue {store.path} has no state record; restore it from a backup.")
+        self._before = bytes(record)
+        self.state = format.decode_state(self._before)
+        self.settings = store.settings_of(self.state.settings_version, txn)
+        self.now_ns = max(store.clock.wall_ns(), self.state.last_sent_ns)
+        self.boot_ns = store.clock.boot_ns()
+        self.rings: list[int] = []
+        #: Level, text and arguments of what is logged after the commit, never inside it.
+        self.logs: list[tuple[Any, ...]] = []
+        #: Something besides the state was written.
+        self.touched = False
+
+    def handle(self, name: bytes, *, create: bool = False) -> Database:
+        """Return the handle of a sub-database."""
+        return self.store.handles.open(name, self.txn, create=create)
+
+    def log(self, level: int, text: str, *arguments: object) -> None:
+        """Log a line about the queue after the commit."""
+        self.logs.append((level, "Queue %s: " + text + ".", self.store.path, *arguments))
+
+    def ring_for_messages(self) -> None:
+        """Wake waiting subscribers after the commit."""
+        if FOR_MESSAGES not in self.rings:
+            self.rings.append(FOR_MESSAGES)
+
+    def ring_for_room(self) -> None:
+        """Wake publishers that wait for room, after the commit."""
+        if self.settings.strategy is Strategy.BLOCK and FOR_ROOM not in self.rings:
+            self.rings.append(FOR_ROOM)
+
+    def finish(self) -> bool:
+        """Write the state back if it has changed; return whether there is anything to commit."""
+        record = format.encode(self.state)
+        if record != self._before:
+            self.txn.put(format.KEY_STATE, record, db=self.queue)
+            return True
+        return self.touched
+
+
+def settings_records(settings: Settings) -> dict[bytes, bytes]:
+    """Return the records of ``queue_db`` that hold settings, each under its own name."""
+    plain = msgspec.to_builtins(settings)
+    return {format.SETTING_PREFIX + name.encode(): format.encode(value) for name, value in plain.items()}
+
+
+def read_settings(txn: Transaction, queue: Database) -> Settings:
+    """Read the settings; what an older deployment does not know has its default."""
+    found: dict[str, Any] = {}
+    cursor = txn.cursor(db=queue)
+    prefix = format.SETTING_PREFIX
+    if cursor.set_range(prefix):
+        for key, value in cursor:
+            name = bytes(key)
+            if not name.startswith(prefix):
+                break
+            found[name[len(prefix) :].decode()] = msgspec.msgpack.decode(value)
+    known: Sequence[str] = Settings.__struct_fields__
+    return msgspec.convert({name: value for name, value in found.items() if name in known}, Settings)
+
+

@@ -1,0 +1,410 @@
+"""What a subscriber has taken and not yet settled: taking, waiting, settling and giving back."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import icontract
+
+from persipubsub.arguments import reason_of
+from persipubsub.connection import Connection
+from persipubsub.engine import forking
+from persipubsub.engine.base import Delivery, Engine, Entry, Receipt, Waiter
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
+from persipubsub.limits import DEFAULT_MAX_DELIVERIES
+from persipubsub.message import HELD, LOOKED_AT, SETTLED, Message
+from persipubsub.waiting import WaitingRoom
+
+logger = logging.getLogger("persipubsub")
+
+T = TypeVar("T")
+
+Take = Callable[[Engine], list[Delivery]]
+
+#: What was tried as often as this and never decoded comes back only after a while: where nothing
+#: makes it a dead letter it would otherwise keep everything behind it from being delivered.
+_PATIENCE = DEFAULT_MAX_DELIVERIES
+_UNDECODABLE_DELAY_NS = 60 * 10**9
+
+
+class Holder(Generic[T]):
+    """The takes of one Subscriber. Messages keep it, so what they hold is not given back before they are lost.
+
+    All bookkeeping is single operations on a dict, which are atomic; so no lock is needed, and none
+    can be left locked by a fork.
+    """
+
+    def __init__(self, connection: Connection, identifier: str, deserializer: Callable[[bytes], T] | None) -> None:
+        """Take nothing yet."""
+        self.connection = connection
+        self.identifier = identifier
+        self.deserializer = deserializer
+        self.closed = False
+        self._generation = forking.generation
+        self._held: dict[int, int] = {}
+        self._room = WaitingRoom()
+        self._watcher: Waiter | None = None
+
+    # -- the engine ---------------------------------------------------------------------------
+
+    def engine(self) -> Engine:
+        """Return the open engine.
+
+        :raise ClosedError: the subscriber was closed
+        """
+        if self.closed:
+            raise ClosedError(f"The subscriber {self.identifier!r} was closed; make a new one.")
+        if self._generation != forking.generation:
+            # Everything taken before the fork is held, and watched for, by the parent.
+            self._held = {}
+            self._watcher = None
+            self._generation = forking.generation
+        return self.connection.engine()
+
+    def is_inherited(self, messages: Sequence[Message[Any]]) -> bool:
+        """Tell whether messages were taken by a process that this one was forked from."""
+        return bool(messages) and messages[0]._generation != forking.generation
+
+    # -- taking -------------------------------------------------------------------------------
+
+    def wait(self, take: Take, deadline: float | None) -> list[Delivery]:
+        """Take as soon as there is something; give it back if an exception comes in between."""
+        taken: list[Delivery] = []
+
+        def attempt() -> list[Delivery]:
+            taken.extend(take(self.engine()))
+            self._hold(taken)
+            return taken
+
+        try:
+            self._room.until(attempt, lambda: self.engine().waiter(self.identifier), deadline)
+            watcher = self._watcher
+            if watcher is not None and not taken:
+                self._watch(self.engine(), watcher)
+        except BaseException:
+            self.release(taken)
+            raise
+        return taken
+
+    @icontract.require(lambda max_messages: max_messages >= 1, enabled=icontract.SLOW)
+    def take(
+        self,
+        max_messages: int,
+        deadline: float | None,
+        lease_ns: int | None,
+        *,
+        for_view: bool = False,
+    ) -> list[Message[Any]]:
+        """Take up to ``max_messages`` and decode them; an empty list when the deadline is over.
+
+        What cannot be decoded is given back with the error as its reason, and the next is taken.
+        """
+        while True:
+            taken = self.wait(
+                lambda engine: engine.take(self.identifier, max_messages, lease_ns, with_data=not for_view), deadline
+            )
+            if not taken:
+                return []
+            messages = self.decode(taken, decode=not for_view)
+            if messages:
+                return messages
+
+    def take_newest(self, deadline: float | None, lease_ns: int | None) -> list[Message[Any]]:
+        """Take the newest message; an empty list when the deadline is over."""
+
+        def newest(engine: Engine) -> list[Delivery]:
+            delivery = engine.take_newest(self.identifier, lease_ns)
+            return [] if delivery is None else [delivery]
+
+        while True:
+            taken = self.wait(newest, deadline)
+            if not taken:
+                return []
+            messages = self.decode(taken)
+            if messages:
+                return messages
+
+    def pop(self, deadline: float | None) -> Message[Any] | None:
+        """Take and settle one message in one transaction."""
+        if self.deserializer is not None:
+            # What cannot be decoded must not be settled, so it is decoded in between.
+            messages = self.take(1, deadline, None)
+            if messages:
+                self.settle(messages)
+            return messages[0] if messages else None
+
+        def popped(engine: Engine) -> list[Delivery]:
+            delivery = engine.pop(self.identifier)
+            return [] if delivery is None else [delivery]
+
+        taken = self._room.until(lambda: popped(self.engine()), lambda: self.engine().waiter(self.identifier), deadline)
+        return self._wrap(taken[0], SETTLED) if taken else None
+
+    def peek(self) -> Message[Any] | None:
+        """Return what the next take would give; an undecodable message raises what the deserializer raised."""
+        seen = self.engine().peek(self.identifier)
+        return self._wrap(seen[0], LOOKED_AT) if seen else None
+
+    def decode(self, taken: Sequence[Delivery], *, decode: bool = True) -> list[Message[Any]]:
+        """Wrap what was taken; give back what cannot be decoded."""
+        if self.deserializer is None or not decode:
+            generation = forking.generation
+            return [Message(self, delivery, delivery.data, generation) for delivery in taken]
+        messages: list[Message[Any]] = []
+        try:
+            for delivery in taken:
+                try:
+                    messages.append(self._wrap(delivery, HELD))
+                except Exception as error:  # noqa: BLE001 - a deserializer may raise anything
+                    self._return_undecodable(delivery, error)
+        except BaseException:
+            self.release(taken)
+            raise
+        return messages
+
+    def _wrap(self, delivery: Delivery, state: int) -> Message[Any]:
+        data = delivery.data if self.deserializer is None else self.deserializer(delivery.data)
+        return Message(self, delivery, data, forking.generation, state)
+
+    def _return_undecodable(self, delivery: Delivery, error: Exception) -> None:
+        delay_ns = 0 if delivery.delivery_count < _PATIENCE else _UNDECODABLE_DELAY_NS
+        try:
+            self.engine().give_back(self.identifier, [delivery.receipt], delay_ns=delay_ns, reason=reason_of(error))
+        except LeaseLostError:
+            # Somebody else has it by now, and will see for himself.
+            pass
+        self._forget(delivery)
+
+    # -- settling -----------------------------------------------------------------------------
+
+    def settle(self, messages: Sequence[Message[Any]]) -> None:
+        """Acknowledge messages, and publish what they staged, in one transaction.
+
+        If some were lost the others are settled, each by itself.
+
+        :raise LeaseLostError: names those that were lost
+        """
+        self._together(messages, self._settle)
+
+    def settle_to_top(self, message: Message[Any]) -> None:
+        """Settle what ``take_newest`` gave, and everything before it that nobody else holds."""
+
+        def settle(mine: Sequence[Message[Any]]) -> None:
+            self.connection.engine().settle_to_top(self.identifier, mine[0]._delivery.receipt)
+
+        self._together((message,), settle)
+
+    def give_back(self, messages: Sequence[Message[Any]], *, delay_ns: int = 0, reason: str | None = None) -> None:
+        """Give messages back; what they staged is dropped.
+
+        :raise LeaseLostError: names those that were lost; the others are given back
+        """
+
+        def give_back(mine: Sequence[Message[Any]]) -> None:
+            self.connection.engine().give_back(
+                self.identifier, [message._delivery.receipt for message in mine], delay_ns=delay_ns, reason=reason
+            )
+
+        self._together(messages, give_back)
+
+    def give_back_quietly(self, messages: Sequence[Message[Any]], error: BaseException | None) -> None:
+        """Give messages back while an exception is on its way, which nothing here may hide."""
+        try:
+            self.give_back(messages, reason=None if error is None else reason_of(error))
+        except (LeaseLostError, ClosedError):
+            # Nothing is held any more, so nothing is left to give back.
+            pass
+        except PersipubsubError:
+            logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
+
+    def return_to_top_quietly(self, message: Message[Any]) -> None:
+        """Undo ``take_newest`` while an exception is on its way."""
+
+        def undo(mine: Sequence[Message[Any]]) -> None:
+            self.connection.engine().return_to_top(self.identifier, mine[0]._delivery.receipt)
+
+        try:
+            self._together((message,), undo)
+        except (LeaseLostError, ClosedError):
+            # Nothing is held any more.
+            pass
+        except PersipubsubError:
+            logger.warning("Giving a message back to %r failed.", self.identifier, exc_info=True)
+
+    def return_undelivered(self, deliveries: Sequence[Delivery]) -> None:
+        """Give back what never reached the caller, so that it does not count as delivered; without raising."""
+        if not deliveries:
+            return
+        for delivery in deliveries:
+            self._forget(delivery)
+        try:
+            self.connection.engine().give_back(
+                self.identifier, [delivery.receipt for delivery in deliveries], undelivered=True
+            )
+        except ClosedError:
+            # The end of the environment has given everything back.
+            pass
+        except PersipubsubError:
+            logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
+
+    def reject(self, message: Message[Any], reason: str) -> None:
+        """Move a message to the dead letters."""
+
+        def reject(mine: Sequence[Message[Any]]) -> None:
+            self.connection.engine().reject(self.identifier, [mine[0]._delivery.receipt], reason)
+
+        self._together((message,), reject)
+
+    def extend(self, message: Message[Any], lease_ns: int) -> None:
+        """Prolong a bounded lease."""
+        if message._state == SETTLED:
+            raise LeaseLostError(f"The message {message.id} is settled already; there is no lease to extend.")
+        self._check_held((message,))
+        self.connection.engine().extend(self.identifier, message._delivery.receipt, lease_ns)
+
+    def settle_ids(self, ids: Sequence[int]) -> int:
+        """Acknowledge messages by their ids, whoever holds them."""
+        settled = self.engine().settle_ids(self.identifier, ids)
+        for message_id in ids:
+            self._held.pop(message_id, None)
+        return settled
+
+    def _settle(self, messages: Sequence[Message[Any]]) -> None:
+        outgoing = staged_by(messages)
+        self.connection.engine().settle(self.identifier, [message._delivery.receipt for message in messages], outgoing)
+
+    def _together(self, messages: Sequence[Message[Any]], operation: Callable[[Sequence[Message[Any]]], None]) -> None:
+        """Do ``operation`` on all that are held; if some were lost, on each of the others."""
+        mine = [message for message in messages if message._state != SETTLED]
+        if not mine:
+            return
+        self._check_held(mine)
+        try:
+            operation(mine)
+        except LeaseLostError:
+            if len(mine) == 1:
+                self._forget(mine[0]._delivery)
+                raise
+        else:
+            self.mark_settled(mine)
+            return
+        lost = []
+        for message in mine:
+            try:
+                self._together((message,), operation)
+            except LeaseLostError:
+                lost.append(str(message.id))
+        if lost:
+            raise LeaseLostError(
+                f"The messages {', '.join(lost)} of {self.identifier!r} were settled or taken over by somebody else; "
+                "the others of this batch were settled. Expect that those are handled elsewhere as well."
+            )
+
+    def _check_held(self, messages: Sequence[Message[Any]]) -> None:
+        for message in messages:
+            if message._state == LOOKED_AT:
+                raise LeaseLostError(f"The message {message.id} was only looked at; take it with get() or receive().")
+        if self.is_inherited(messages):
+            raise LeaseLostError(
+                f"The message {messages[0].id} was taken before this process was forked: it belongs to the parent, "
+                "which alone can settle it."
+            )
+
+    def mark_settled(self, messages: Sequence[Message[Any]]) -> None:
+        """Note that messages are settled."""
+        for message in messages:
+            message._state = SETTLED
+            self._forget(message._delivery)
+
+    # -- bookkeeping --------------------------------------------------------------------------
+
+    def _hold(self, taken: Sequence[Delivery]) -> None:
+        for delivery in taken:
+            self._held[delivery.id] = delivery.token
+
+    def _forget(self, delivery: Delivery) -> None:
+        if self._held.get(delivery.id) == delivery.token:
+            self._held.pop(delivery.id, None)
+
+    def release(self, taken: Sequence[Delivery]) -> None:
+        """Give back, without raising, what never reached the caller."""
+        if taken and self._generation == forking.generation and not self.connection.closed:
+            for delivery in taken:
+                self._forget(delivery)
+            self.connection.engine().release(self.identifier, [delivery.receipt for delivery in taken])
+
+    def forget_all(self) -> Callable[[], None]:
+        """Return what forgets all that is held at this moment: ``seek`` drops those leases."""
+        before = dict(self._held)
+
+        def forget() -> None:
+            for message_id, token in before.items():
+                if self._held.get(message_id) == token:
+                    self._held.pop(message_id, None)
+
+        return forget
+
+    def _drop_receipts(self) -> list[Receipt]:
+        receipts: list[Receipt] = []
+        while self._held:
+            try:
+                receipts.append(Receipt(*self._held.popitem()))
+            except KeyError:
+                break
+        return receipts
+
+    # -- watching -----------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while a message may be there."""
+        engine = self.engine()
+        if not engine.capabilities.file_descriptor:
+            raise UnsupportedByEngineError(
+                f"The queue {self.connection.location} has no file descriptors; wait with receive(timeout=...)."
+            )
+        if self._watcher is None:
+            watcher = engine.waiter(self.identifier)
+            self._watch(engine, watcher)
+            self._watcher = watcher
+        return self._watcher.fileno()
+
+    def _watch(self, engine: Engine, watcher: Waiter) -> None:
+        watcher.arm()
+        if engine.peek(self.identifier):
+            # It came between the last look and now.
+            watcher.wake()
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give everything back and end the waits of other threads."""
+        self.closed = True
+        if self._generation != forking.generation:
+            return
+        receipts = self._drop_receipts()
+        if not self.connection.closed:
+            self._room.wake()
+            if receipts:
+                self.connection.engine().release(self.identifier, receipts)
+            if self._watcher is not None:
+                self._watcher.close()
+        self._watcher = None
+
+    def __del__(self) -> None:
+        held: dict[int, int] = getattr(self, "_held", {})
+        watcher: Waiter | None = getattr(self, "_watcher", None)
+        if (held or watcher is not None) and self._generation == forking.generation and not self.closed:
+            identifier, receipts = self.identifier, self._drop_receipts()
+
+            def release(engine: Engine) -> None:
+                if receipts:
+                    engine.release(identifier, receipts)
+                if watcher is not None:
+                    watcher.close()
+
+            self.connection.later(release)
+
+
+def staged_by(messages: Sequence[Message[Any]]) -> list[Entry]:
+    """Return what messages staged, in their order."""
+    return [entry for message in messages if message._staged is not None for entry in message._staged]

@@ -1,0 +1,192 @@
+"""The loop over messages: taken in batches, each acknowledged by asking for the next."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from persipubsub.arguments import deadline_of
+from persipubsub.engine import forking
+from persipubsub.engine.base import Delivery, Engine
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
+from persipubsub.holding import Holder, staged_by
+from persipubsub.message import HELD, Message
+
+T = TypeVar("T")
+
+#: Handled messages are acknowledged with the next batch, but never later than this many seconds.
+_FLUSH_AFTER = 1.0
+
+
+class Messages(Generic[T]):
+    """An iterator of messages, closable and a context manager; one thread at a time may use it.
+
+    Asking for the next message acknowledges the last, together with what it staged. The
+    acknowledgements are written with the next batch, before a wait, after a second at the latest,
+    and when the loop is closed.
+
+    Leaving the loop, also by ``break``, gives back the message that is being handled and those that
+    were taken with it. Python does not tell an iterator that its loop was left: the end of a ``with``
+    block or ``close()`` does, or else the moment when the iterator is lost (in CPython, right at the
+    end of the loop). What a loop in the body raised becomes the reason only with a ``with`` block.
+    """
+
+    def __init__(self, holder: Holder[T], batch: int, timeout: float | None, lease_ns: int | None) -> None:
+        """Take nothing yet."""
+        deadline_of(timeout)
+        self._holder = holder
+        self._batch = batch
+        self._timeout = timeout
+        self._lease_ns = lease_ns
+        self._generation = forking.generation
+        self._ready: deque[Delivery] = deque()
+        self._current: Message[Any] | None = None
+        self._finished: list[Message[Any]] = []
+        self._finished_since = 0.0
+        self._closed = False
+
+    def __iter__(self) -> Iterator[Message[T]]:
+        return self
+
+    def __next__(self) -> Message[T]:
+        self._check_open()
+        self._finish_current()
+        while True:
+            if not self._ready:
+                self._take_batch()
+                if not self._ready:
+                    raise StopIteration
+            message = self._hand_over()
+            if message is not None:
+                return message
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"The loop over the messages of {self._holder.identifier!r} was closed; start a new one.")
+        if self._generation != forking.generation:
+            # A forked child goes on with messages of its own.
+            self._forget_all()
+            self._generation = forking.generation
+
+    def _forget_all(self) -> None:
+        self._ready = deque()
+        self._current = None
+        self._finished = []
+
+    def _finish_current(self) -> None:
+        message, self._current = self._current, None
+        if message is not None and message._state == HELD:
+            if not self._finished:
+                self._finished_since = time.monotonic()
+            self._finished.append(message)
+        if self._finished and time.monotonic() - self._finished_since > _FLUSH_AFTER:
+            self._flush()
+
+    def _flush(self) -> None:
+        finished, self._finished = self._finished, []
+        try:
+            self._holder.settle(finished)
+        except BaseException as error:
+            self._holder.give_back_quietly(finished, error)
+            raise
+
+    def _take_batch(self) -> None:
+        self._ready.extend(self._holder.wait(self._take, deadline_of(self._timeout)))
+        if self._closed:
+            # Closed by another thread, in the middle of the wait.
+            self._give_up(None)
+            self._check_open()
+
+    def _take(self, engine: Engine) -> list[Delivery]:
+        finished, self._finished = self._finished, []
+        try:
+            taken = engine.take(
+                self._holder.identifier,
+                self._batch,
+                self._lease_ns,
+                settle=[message._delivery.receipt for message in finished],
+                outgoing=staged_by(finished),
+                hand_over=False,
+            )
+        except LeaseLostError:
+            # Nothing was changed: settle those that are still held, and tell of the others.
+            self._finished = finished
+            self._flush()
+            raise
+        except BaseException:
+            self._finished = finished
+            raise
+        self._holder.mark_settled(finished)
+        return taken
+
+    def _hand_over(self) -> Message[T] | None:
+        """Give the next one of the batch to the caller, unless it was lost or cannot be decoded."""
+        delivery = self._ready[0]
+        try:
+            self._holder.engine().handed(self._holder.identifier, delivery)
+        except LeaseLostError:
+            # Its lease ended before its turn came; whoever has it now handles it.
+            self._ready.popleft()
+            return None
+        messages = self._holder.decode([delivery])
+        self._current = messages[0] if messages else None
+        self._ready.popleft()
+        return self._current
+
+    def close(self) -> None:
+        """Acknowledge what was handled, give back the rest; closing twice has no effect."""
+        self._close(None)
+
+    def _close(self, error: BaseException | None) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._generation != forking.generation:
+            self._forget_all()
+            return
+        try:
+            if self._finished:
+                self._flush()
+        finally:
+            self._give_up(error)
+
+    def _give_up(self, error: BaseException | None) -> None:
+        """Give back what is being handled, as delivered, and what waits for its turn, as undelivered."""
+        current, self._current = self._current, None
+        ready, self._ready = self._ready, deque()
+        if current is not None:
+            self._holder.give_back_quietly((current,), error)
+        self._holder.return_undelivered(list(ready))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._close(error)
+        except PersipubsubError:
+            if error is None:
+                raise
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) or self._generation != forking.generation:
+            return
+        # Finalizers run anywhere, so the engine is used later; see Connection.later.
+        finished = [message for message in self._finished if message._state == HELD]
+        current = [self._current] if self._current is not None and self._current._state == HELD else []
+        ready = list(self._ready)
+        if finished or current or ready:
+            holder = self._holder
+
+            def give_up(engine: Engine) -> None:
+                try:
+                    # The program asked for the next one, so these are handled.
+                    holder.settle(finished)
+                finally:
+                    holder.give_back_quietly(current, None)
+                    holder.return_undelivered(ready)
+
+            holder.connection.later(give_up)

@@ -1,0 +1,87 @@
+"""Many named queues under one directory."""
+
+import os
+import pathlib
+from typing import Any
+
+from persipubsub.engine.opening import LocalOpener, not_found
+from persipubsub.environment import Environment
+from persipubsub.errors import IdentifierError
+from persipubsub.names import encode_name
+
+
+class QueueManager:
+    """The queues directly under a directory, by their names.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     manager = QueueManager(root)
+    ...     with manager.create("frames", subscriber_ids={"worker"}) as env:
+    ...         _ = env.new_publisher().send(b"frame")
+    ...     manager.names(), manager.exists("orders")
+    (['frames'], False)
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Remember the directory; it is created with the first queue."""
+        self._root = pathlib.Path(os.path.abspath(root))
+
+    @property
+    def root(self) -> pathlib.Path:
+        """Return the absolute path of the directory."""
+        return self._root
+
+    def names(self) -> list[str]:
+        """Return the names of the queues, sorted; other things in the directory are passed over."""
+        try:
+            entries = sorted(os.listdir(self._root))
+        except FileNotFoundError:
+            return []
+        return [name for name in entries if _is_name(name) and LocalOpener(self._root / name).exists()]
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a queue of this name."""
+        return LocalOpener(self._path(name)).exists()
+
+    def create(self, name: str, **settings: Any) -> Environment:
+        """Deploy a queue with the arguments of ``Environment.new_control``, and open it.
+
+        :raise SettingsMismatchError: it exists with other settings than those given
+        """
+        path = self._path(name)
+        self._root.mkdir(parents=True, exist_ok=True)
+        environment = Environment(path)
+        environment.new_control(**settings).close()
+        return environment
+
+    def open(self, name: str) -> Environment:
+        """Open a queue.
+
+        :raise QueueNotFoundError: there is none of this name
+        """
+        if not self.exists(name):
+            raise not_found(str(self._path(name)))
+        return Environment(self._path(name))
+
+    def delete(self, name: str, *, force: bool = False) -> bool:
+        """Delete a queue with all its messages; return whether it existed.
+
+        :param force: delete it even if somebody has it open; whoever has gets QueueReplacedError from then on
+        :raise QueueBusyError: somebody has it open, and it is not forced
+        :raise NotAQueueError: something else has this name; it is left alone
+        """
+        return LocalOpener(self._path(name)).delete(force)
+
+    def _path(self, name: str) -> pathlib.Path:
+        if not _is_name(name):
+            encode_name(name, "queue name")
+            raise IdentifierError(f"The queue name {name!r} is no name of a directory; leave out '/' and a first '.'.")
+        return self._root / name
+
+
+def _is_name(name: object) -> bool:
+    try:
+        encode_name(name, "queue name")
+    except IdentifierError:
+        return False
+    return isinstance(name, str) and "/" not in name and os.sep not in name and not name.startswith(".")

@@ -1,0 +1,31 @@
+"""What the README shows beside its Python examples, which the gate runs as doctests."""
+
+import re
+import textwrap
+from pathlib import Path
+
+from persipubsub import configfile
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    pattern = rf"^\.\. code-block:: {language}\n\n((?:    .*\n|\n)+)"
+    return [textwrap.dedent(match).strip() for match in re.findall(pattern, README, re.MULTILINE)]
+
+
+def test_continuous_integration_runs_the_test_line() -> None:
+    lines = [block for block in blocks("shell") if "venv" in block]
+    assert len(lines) == 2
+    assert all("\n" not in line for line in lines)
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == lines[1]
+    assert lines[1] in (ROOT / "CONTRIBUTING.rst").read_text(encoding="utf-8")
+
+
+def test_the_deployment_is_valid(tmp_path: Path) -> None:
+    (snippet,) = blocks("json")
+    (tmp_path / "queues.json").write_text(snippet, encoding="utf-8")
+    config = configfile.load(tmp_path / "queues.json")
+    assert set(config.queues) == {"frames", "orders"}
+    assert config.queues["orders"].subscribers["billing"].settings.lease == 30.0
