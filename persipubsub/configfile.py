@@ -21,6 +21,8 @@ from persipubsub.names import encode_name
 
 #: A larger file is refused unread.
 MAX_FILE_BYTES: Final = 16 * 1024**2
+#: Commas and brackets; more would be expensive to parse, and no deployment has so many fields.
+MAX_MARKS: Final = 200_000
 #: Objects and lists in one another; the shape below needs six.
 MAX_DEPTH: Final = 32
 
@@ -135,6 +137,8 @@ def _read(file: pathlib.Path) -> str:
 
 
 def _parse(text: str, file: pathlib.Path) -> Any:
+    if text.count(",") + text.count("[") + text.count("{") > MAX_MARKS:
+        raise ConfigError(f"$: {file} has more than {MAX_MARKS} values; that is no deployment file.")
     try:
         return json.loads(text, object_pairs_hook=_object)
     except RecursionError:

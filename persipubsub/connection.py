@@ -35,6 +35,7 @@ class Connection:
         self._generation = forking.generation
         self._engine: Engine | None = None
         self._jobs: deque[Job] = deque()
+        self._doing_jobs = False
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
         self._closed = False
 
@@ -81,12 +82,13 @@ class Connection:
             if self._generation != forking.generation:
                 # The engine belongs to the parent process: it is neither used nor closed here.
                 self._engine = None
-                self._jobs.clear()
+                self._jobs = deque()
+                self._doing_jobs = False
                 self._generation = forking.generation
             if self._engine is None:
                 self._engine = self.opener.open()
             engine = self._engine
-        self._do_jobs()
+        self.do_jobs()
         return engine
 
     def later(self, job: Job) -> None:
@@ -97,24 +99,28 @@ class Connection:
         """
         if self._generation == forking.generation and not self._closed and not sys.is_finalizing():
             self._jobs.append(job)
-            _in_background(self._do_jobs)
+            _in_background(self.do_jobs)
 
-    def _do_jobs(self) -> None:
+    def do_jobs(self) -> None:
+        """Do what finalizers left to do, and wait for what another thread is doing of it."""
         if not self._jobs:
             return
         with self._jobs_lock:
-            while True:
-                try:
-                    job = self._jobs.popleft()
-                except IndexError:
-                    return
-                engine = self._engine
-                if engine is None:
-                    return
-                try:
-                    job(engine)
-                except PersipubsubError:
-                    logger.warning("Giving messages of %s back failed.", self.location, exc_info=True)
+            if self._doing_jobs:
+                # A job uses the engine: this is the thread that does it.
+                return
+            self._doing_jobs = True
+            try:
+                while self._jobs and self._engine is not None:
+                    try:
+                        self._jobs[0](self._engine)
+                    except PersipubsubError:
+                        logger.warning("Giving messages of %s back failed.", self.location, exc_info=True)
+                    finally:
+                        # Only now, so that others wait until it is done.
+                        self._jobs.popleft()
+            finally:
+                self._doing_jobs = False
 
     def add(self, handle: "Handle") -> None:
         """Close ``handle`` with this connection, if it still exists then."""
@@ -128,7 +134,7 @@ class Connection:
         for handle in handles:
             handle.close()
         if self._generation == forking.generation:
-            self._do_jobs()
+            self.do_jobs()
         with self._lock:
             self._closed = True
             engine, self._engine = self._engine, None

@@ -86,7 +86,8 @@ def deploy(config: Config, *, dry_run: bool = False, prune: bool = False) -> Pla
 
     Deploying again does nothing. The plan is made and checked before the first change. Nothing is
     deleted without ``prune``; with it, subscribers that are not listed go, and so do queues directly
-    under the root that are not listed. A deployment that is killed is completed by the next one.
+    under the root that are not listed. The queues are changed one after the other, each wholly or not at
+    all; a deployment that is killed, or stopped by a queue that is busy, is completed by the next one.
 
     :param dry_run: change nothing
     :param prune: remove what is not in the file

@@ -309,6 +309,12 @@ class Holder(Generic[T]):
                 f"The message {messages[0].id} was taken before this process was forked: it belongs to the parent, "
                 "which alone can settle it."
             )
+        if self.closed:
+            self.connection.check_open()
+            raise LeaseLostError(
+                f"The message {messages[0].id} was given back when its subscriber {self.identifier!r} was closed; "
+                "settle messages before."
+            )
 
     def mark_settled(self, messages: Sequence[Message[Any]]) -> None:
         """Note that messages are settled."""
@@ -378,9 +384,12 @@ class Holder(Generic[T]):
 
     def close(self) -> None:
         """Give everything back and end the waits of other threads."""
-        self.closed = True
         if self._generation != forking.generation:
+            self.closed = True
             return
+        # A lost loop may have acknowledgements to write.
+        self.connection.do_jobs()
+        self.closed = True
         receipts = self._drop_receipts()
         if not self.connection.closed:
             self._room.wake()

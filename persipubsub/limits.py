@@ -154,8 +154,7 @@ def _check_number(
 ) -> None:
     if value is None and optional:
         return
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds):
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise SettingsError(f"{name} must be {'an int' if whole else 'a number'} of {unit}, but is {value!r}.")
     if not low <= value <= high:  # also refuses NaN
         raise SettingsError(f"{name} must be {low:g} {unit} or more and at most {high:g}, but is {value!r}.")

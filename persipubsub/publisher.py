@@ -120,7 +120,7 @@ class Publisher(Handle):
         try:
             return self._engine().put(entries)
         except QueueFullError:
-            if deadline == 0.0 or self._engine().settings().strategy is not Strategy.BLOCK:
+            if deadline == 0.0 or not self._may_wait(entries):
                 raise
         return self._put_when_there_is_room(entries, deadline)
 
@@ -132,7 +132,7 @@ class Publisher(Handle):
             try:
                 return engine.put(entries)
             except QueueFullError as error:
-                if engine.settings().strategy is not Strategy.BLOCK:
+                if not self._may_wait(entries):
                     raise
                 full[:] = [error]
                 return []
@@ -145,6 +145,12 @@ class Publisher(Handle):
                 "or let the subscribers catch up."
             ) from full[0]
         return ids
+
+    def _may_wait(self, entries: Sequence[Entry]) -> bool:
+        """Tell whether there may be room later: never for a batch that alone is above the mark."""
+        settings = self._engine().settings()
+        most = settings.high_water_mark.max_messages
+        return settings.strategy is Strategy.BLOCK and (most is None or len(entries) <= most)
 
     def close(self) -> None:
         """End the use, also of calls that wait for room; closing twice has no effect."""

@@ -127,17 +127,20 @@ def _print(console: Console, verdict: Verdict, directory: pathlib.Path | None) -
     for name, subscriber in verdict.subscribers.items():
         for what, paths in (("never arrived", subscriber.missing), ("differs from the original", subscriber.altered)):
             for path in paths[:10]:
-                console.print(output.escape(f"{name}: {path!a} {what}"), style="red")
+                console.print(output.escape(f"{name}: {path!a} {what}"), style="red", soft_wrap=True)
             if len(paths) > 10:
-                console.print(f"{name}: {len(paths) - 10} more {what}", style="red")
+                console.print(f"{name}: {len(paths) - 10} more {what}", style="red", soft_wrap=True)
     for problem in verdict.problems:
-        console.print(output.escape(problem), style="red")
+        console.print(output.escape(problem), style="red", soft_wrap=True)
     console.print(
         f"sent {verdict.sent}, received {verdict.received}, redelivered {verdict.redelivered}, lost {verdict.lost}, "
-        f"{verdict.rate:,.0f} messages/s ({verdict.seconds:.1f} s, {output.size(verdict.payload_bytes)} of files)"
+        f"{verdict.rate:,.0f} messages/s ({verdict.seconds:.1f} s, {output.size(verdict.payload_bytes)} of files)",
+        soft_wrap=True,
     )
     if verdict.passed:
-        console.print("Every file arrived at every subscriber, with the SHA-256 of the original.", style="green")
+        console.print(
+            "Every file arrived at every subscriber, with the SHA-256 of the original.", style="green", soft_wrap=True
+        )
     if directory is not None:
         console.print(
             output.escape(f"Look at the queue with: persipubsub status --config {directory}/persipubsub.json")

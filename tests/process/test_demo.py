@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pty
 import random
 import signal
 import subprocess
@@ -83,6 +84,31 @@ def test_demo_prints_the_figures_and_leaves_nothing_behind(folder: pathlib.Path,
     assert "lost 0" in done.stdout
     assert "SHA-256" in done.stdout
     assert os.listdir(temporary) == []
+
+
+def test_demo_on_a_terminal_shows_bars(folder: pathlib.Path) -> None:
+    parent, child = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "persipubsub.cli", "demo", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "120"},
+        stdout=child,
+        stderr=child,
+    ) as process:
+        os.close(child)
+        shown = b""
+        while chunk := _read(parent):
+            shown += chunk
+        assert process.wait(30) == 0, shown
+    os.close(parent)
+    for expected in (b"61/61", b" killed", b"lost 0"):
+        assert expected in shown
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

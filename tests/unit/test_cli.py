@@ -261,6 +261,20 @@ def test_status_watch_goes_on_until_ctrl_c(queue: pathlib.Path) -> None:
         assert watching.wait(30) == 130
 
 
+def test_status_watch_on_a_terminal(queue: pathlib.Path) -> None:
+    parent, child = pty.openpty()
+    with process("status", queue, "--watch", "--interval", 0.1, stdout=child, stderr=child) as watching:
+        os.close(child)
+        shown = b""
+        while shown.count(b"0 messages") < 3:
+            shown += os.read(parent, 65536)
+        watching.send_signal(signal.SIGINT)
+        while _read(parent):
+            pass
+        assert watching.wait(30) == 130
+    os.close(parent)
+
+
 def test_status_on_a_terminal_has_colours(queue: pathlib.Path) -> None:
     parent, child = pty.openpty()
     with process("status", queue, stdout=child, stderr=child) as showing:

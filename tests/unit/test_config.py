@@ -1,19 +1,22 @@
 """The deployment file: what is accepted, and how everything else is refused."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from persipubsub import config
+from persipubsub import config, deployment
 from persipubsub.config import Action
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
-from persipubsub.errors import ConfigError, NotAQueueError, PersipubsubError
+from persipubsub.errors import ConfigError, NotAQueueError, PersipubsubError, QueueError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
@@ -236,6 +239,16 @@ def test_huge_file_is_refused_unparsed(tmp_path: pathlib.Path) -> None:
         stream.truncate(16 * 1024**2 + 1)
     with pytest.raises(ConfigError, match="larger than 16777216 bytes"):
         config.load(file)
+
+
+def test_file_with_too_many_values_is_refused_unparsed(tmp_path: pathlib.Path) -> None:
+    assert "more than 200000 values" in refusal(tmp_path, '{"queues": [' + "{}," * 150_000 + "{}]}")
+
+
+def test_a_thousand_queues_are_fine(tmp_path: pathlib.Path) -> None:
+    names = [f"queue-{number}" for number in range(1000)]
+    loaded = config.load(write(tmp_path, {"queues": {name: {"subscribers": ["a", "b"]} for name in names}}))
+    assert list(loaded.queues) == names
 
 
 def test_link_that_leads_out_of_the_root_is_refused(tmp_path: pathlib.Path) -> None:
@@ -465,6 +478,61 @@ def test_an_empty_directory_becomes_a_queue(tmp_path: pathlib.Path) -> None:
     (tmp_path / "queues" / "frames").mkdir(parents=True)
     config.deploy(config.load(write(tmp_path, queue(subscribers=["a"]))))
     assert stored(tmp_path / "queues" / "frames")[1].keys() == {"a"}
+
+
+def test_deployments_at_the_same_moment_agree(tmp_path: pathlib.Path) -> None:
+    document = {"queues": {name: {"subscribers": ["a", "b"]} for name in ("x", "y", "z")}}
+    loaded = config.load(write(tmp_path, document))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        plans = list(pool.map(lambda _: config.deploy(loaded), range(4)))
+    assert any(plan.differs for plan in plans)
+    assert not config.deploy(loaded).differs
+    assert sorted(os.listdir(tmp_path / "queues")) == ["x", "y", "z"]
+
+
+def test_another_deployment_that_comes_first_is_completed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = config.load(write(tmp_path, queue(subscribers=["a"], strategy="reject")))
+    theirs = config.load(write(tmp_path, queue(subscribers=["b"])))
+    planned = config.plan(mine)
+    config.deploy(theirs)
+    monkeypatch.setattr(deployment, "plan", lambda *_, **__: planned)
+    config.deploy(mine)
+    settings, subscribers = stored(tmp_path / "queues" / "frames")
+    assert settings.strategy is Strategy.REJECT
+    assert subscribers.keys() == {"a", "b"}
+
+
+def test_durability_is_not_changed_under_another_process(tmp_path: pathlib.Path) -> None:
+    config.deploy(config.load(write(tmp_path, queue())))
+    path = tmp_path / "queues" / "frames"
+    code = "import sys; from persipubsub import Environment\nwith Environment(sys.argv[1]) as environment:\n"
+    code += "    environment.new_publisher(); print(flush=True); input()"
+    changed = config.load(write(tmp_path, queue(durability="process", retention="log")))
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        with pytest.raises(QueueError, match=f"process {other.pid}"):
+            config.deploy(changed)
+        assert stored(path)[0] == Settings()
+        other.communicate(b"\n", timeout=60)
+    config.deploy(changed)
+    assert stored(path)[0] == Settings(durability=Durability.PROCESS, retention=Retention.LOG)
+
+
+def test_ephemeral_subscribers_are_left_to_their_programs(tmp_path: pathlib.Path) -> None:
+    loaded = config.load(write(tmp_path, queue()))
+    config.deploy(loaded)
+    with Environment(tmp_path / "queues" / "frames") as environment, environment.new_control() as control:
+        control.add_subscriber("tail", ephemeral=True)
+        assert not config.deploy(loaded, prune=True).differs
+        assert control.subscriber_ids == {"tail"}
 
 
 def test_from_config_opens_the_queue(tmp_path: pathlib.Path) -> None:

@@ -22,11 +22,11 @@ LMDB_HELPERS = {f"persipubsub.engine.local.{name}" for name in ("translate", "sp
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
 #: import its own layer and those below.
 LAYERS = [
-    {"errors", "names", "limits"},
+    {"errors", "names", "limits", "configfile", "configschema"},
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
-    {"environment", ""},
-    {"config", "configfile", "configschema", "deployment", "testing"},
+    {"environment", "manager", ""},
+    {"config", "deployment", "testing"},
     {"demo"},
     {"cli"},
 ]

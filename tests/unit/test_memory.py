@@ -5,7 +5,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -407,7 +407,8 @@ def test_pop_takes_and_settles(opened: Opener) -> None:
     engine = opened("a")
     put(engine)
     popped = engine.pop("a")
-    assert popped is not None and popped.id == 1
+    assert popped is not None
+    assert popped.id == 1
     assert engine.pop("a") is None
     assert (figures(engine).deliveries, figures(engine).settled, retained(engine)) == (1, 1, [])
 
@@ -416,7 +417,9 @@ def test_a_paused_subscriber_gets_nothing_and_keeps_its_backlog(opened: Opener) 
     engine = opened("a")
     put(engine)
     engine.pause("a", True)
-    assert take(engine) == [] and engine.peek("a") == [] and engine.pop("a") is None
+    assert take(engine) == []
+    assert engine.peek("a") == []
+    assert engine.pop("a") is None
     assert engine.take_newest("a", None) is None
     assert figures(engine).paused
     engine.pause("a", False)
@@ -439,7 +442,8 @@ def test_a_view_shows_a_payload_that_was_not_copied(opened: Opener) -> None:
     delivery = one(engine, with_data=False)
     assert (delivery.data, delivery.size) == (b"", 5)
     with engine.view("a", delivery) as view:
-        assert bytes(view) == b"frame" and view.readonly
+        assert bytes(view) == b"frame"
+        assert view.readonly
     engine.settle("a", [delivery.receipt])
     with pytest.raises(LeaseLostError), engine.view("a", delivery):
         pass
@@ -648,6 +652,27 @@ def test_a_full_log_first_drops_what_everybody_consumed(opened: Opener, caplog: 
     engine.settle("b", [held.receipt])
 
 
+@pytest.mark.parametrize("end", ["give_back", "reject", "return_to_top", "settle_to_top", "release", "settle_ids"])
+def test_however_a_lease_ends_whose_message_was_pruned_it_is_quiet(opened: Opener, end: str) -> None:
+    engine = opened("a", max_messages=1)
+    put(engine)
+    receipt = one(engine).receipt
+    put(engine)
+    ends: dict[str, Callable[[], object]] = {
+        "give_back": lambda: engine.give_back("a", [receipt]),
+        "reject": lambda: engine.reject("a", [receipt], "bad"),
+        "return_to_top": lambda: engine.return_to_top("a", receipt),
+        "settle_to_top": lambda: engine.settle_to_top("a", receipt),
+        "release": lambda: engine.release("a", [receipt]),
+        "settle_ids": lambda: engine.settle_ids("a", [1]),
+    }
+    ends[end]()
+    with pytest.raises(LeaseLostError):
+        engine.settle("a", [receipt])
+    stats = figures(engine)
+    assert (stats.lost, stats.settled, stats.dead, ids(take(engine, count=9))) == (1, 0, 0, [2])
+
+
 def test_a_log_without_subscribers_drops_the_oldest(opened: Opener) -> None:
     engine = opened(max_messages=3, retention=Retention.LOG, strategy=Strategy.PRUNE_LAST)
     for _ in range(5):
@@ -691,6 +716,9 @@ def test_held_messages_are_pruned_and_settling_them_is_quiet(opened: Opener) -> 
     put(engine, 4)
     assert retained(engine) == [5, 6, 7, 8]
     assert (figures(engine).lost, lag(engine)) == (4, (4, 0, 0))
+    with pytest.raises(LeaseLostError), engine.view("a", leased):
+        pass
+    engine.extend("a", leased.receipt, SECOND)
     engine.settle("a", [leased.receipt])
     assert figures(engine).settled == 0
     with pytest.raises(LeaseLostError):
@@ -761,7 +789,13 @@ def test_a_subscriber_starts_where_it_is_told(opened: Opener) -> None:
     engine = opened("a")
     put(engine, 3)
     engine.settle("a", [one(engine).receipt])
-    for identifier, start, position in [("first", "first", 2), ("latest", "latest", 4), ("two", 2, 2), ("four", 4, 4)]:
+    starts: dict[str, tuple[str | int, int]] = {
+        "first": ("first", 2),
+        "latest": ("latest", 4),
+        "two": (2, 2),
+        "four": (4, 4),
+    }
+    for identifier, (start, position) in starts.items():
         engine.add_subscriber(identifier, SubscriberSettings(), start)
         assert figures(engine, identifier).position == position
     beyond: list[str | int] = [1, 5, "third", True]
@@ -835,6 +869,47 @@ def test_outgoing_messages_are_published_with_the_settlement(opened: Opener) -> 
     with pytest.raises(LeaseLostError):
         engine.settle("a", [delivery.receipt], [entry(b"never")])
     assert engine.bounds() == (2, 3)
+
+
+# -- checking -------------------------------------------------------------------------------------
+
+
+def test_check_finds_what_is_wrong() -> None:
+    engine = open_memory(None, create=Settings())
+    engine.add_subscriber("a", SubscriberSettings(), "latest")
+    put(engine, 5)
+    one(engine)
+    state = engine._queue.state
+    subscriber = state.subscribers["a"]
+
+    def broken(what: str) -> None:
+        assert [finding for finding in engine.check() if what in finding.what] != []
+
+    assert engine.check() == []
+    state.messages.payload_bytes += 1
+    broken("payload_bytes")
+    state.last_sent_ns = 0
+    broken("go backwards")
+    subscriber.ahead.add(1)
+    broken("not ahead of the position")
+    subscriber.gaps.add(3)
+    broken("a gap")
+    subscriber.ephemeral_owner = 0
+    broken("closed")
+    state.messages.remove(1)
+    broken("message 1 is held, but it is missing")
+    subscriber.takes = 0
+    broken("impossible token")
+    subscriber.holds.ready.append(4)
+    broken("list of ready")
+    subscriber.position = 99
+    broken("beyond the next id")
+    state.next_id = 3
+    broken("but the next one is 3")
+    state.messages.ids.reverse()
+    broken("not in order")
+    engine._queue.owners.clear()
+    broken("leased by nobody")
 
 
 # -- waiting --------------------------------------------------------------------------------------

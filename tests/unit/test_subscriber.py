@@ -52,7 +52,7 @@ def rest(sub: persipubsub.Subscriber[Any]) -> list[Any]:
         return list(found)
 
 
-class Unprintable(Exception):
+class UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
@@ -67,7 +67,7 @@ EXITS = [
     RecursionError(),
     asyncio.CancelledError(),
     AssertionError(),
-    Unprintable(),
+    UnprintableError(),
     ExceptionGroup("several", [ValueError()]),
     BaseExceptionGroup("several", [KeyboardInterrupt()]),
 ]
@@ -160,7 +160,7 @@ def test_a_block_is_entered_once(pub: Pub, sub: Sub) -> None:
 def test_an_acknowledgement_that_fails_gives_back(env: Environment, pub: Pub, sub: Sub) -> None:
     env.open_control().configure(high_water_mark=HighWaterMark(max_messages=2), strategy=Strategy.REJECT)
     pub.send_many([b"1", b"2"])
-    with pytest.raises(persipubsub.QueueFullError), sub.receive_message(timeout=0) as message:
+    with pytest.raises(persipubsub.QueueFullError), sub.receive_message(timeout=0) as message:  # noqa: PT012 - the block is what is tested
         assert message is not None
         message.send(b"out 1")
         message.send(b"out 2")
@@ -291,7 +291,7 @@ def test_a_lease_taken_over(env: Environment, pub: Pub) -> None:
 
 def test_a_batch_with_one_lost_settles_the_others(env: Environment, pub: Pub, sub: Sub) -> None:
     pub.send_many([b"1", b"2", b"3"])
-    with pytest.raises(persipubsub.LeaseLostError, match=r"2"), sub.receive_many(3, timeout=0) as found:
+    with pytest.raises(persipubsub.LeaseLostError, match=r"2"), sub.receive_many(3, timeout=0) as found:  # noqa: PT012 - the block is what is tested
         assert len(found) == 3
         sub.ack(2)
     assert figures(env).lag == 0
@@ -332,7 +332,7 @@ def test_wrong_leases_and_counts(sub: Sub, wrong: Any) -> None:
 
 def test_receive_to_top(env: Environment, pub: Pub, sub: Sub) -> None:
     pub.send_many([b"1", b"2", b"3"])
-    with pytest.raises(ValueError, match="x"), sub.receive_to_top(timeout=0) as msg:
+    with pytest.raises(ValueError, match="x"), sub.receive_to_top(timeout=0) as msg:  # noqa: PT012 - the block is what is tested
         assert msg == b"3"
         raise ValueError("x")
     held = sub.get(timeout=0)
@@ -435,7 +435,7 @@ def test_break_gives_back_the_current_and_the_rest(env: Environment, pub: Pub, s
 
 def test_a_with_block_tells_the_reason(pub: Pub, sub: Sub) -> None:
     pub.send_many([b"1", b"2"])
-    with pytest.raises(ValueError, match="x"), sub.messages(timeout=0) as loop:
+    with pytest.raises(ValueError, match="x"), sub.messages(timeout=0) as loop:  # noqa: PT012 - the block is what is tested
         for _ in loop:
             raise ValueError("x")
     with pytest.raises(persipubsub.ClosedError):
@@ -504,7 +504,7 @@ def first_of_block(sub: JsonSub) -> Any:
 
 def first_of_loop(sub: JsonSub) -> Any:
     with sub.messages(timeout=0) as loop:
-        return [message.data for message in loop][0]
+        return next(message.data for message in list(loop))
 
 
 def first_of_get(sub: JsonSub) -> Any:
@@ -526,7 +526,9 @@ def first_of_top(sub: JsonSub) -> Any:
 
 
 @pytest.mark.parametrize("take", [first_of_block, first_of_loop, first_of_get, first_of_pop])
-def test_what_cannot_be_decoded_becomes_a_dead_letter(env: Environment, pub: Pub, take: Callable[[JsonSub], Any]) -> None:
+def test_what_cannot_be_decoded_becomes_a_dead_letter(
+    env: Environment, pub: Pub, take: Callable[[JsonSub], Any]
+) -> None:
     control = env.open_control()
     control.configure_subscriber("sub", max_deliveries=3)
     pub.send_many([b"{", b'{"a": 1}'])

@@ -11,6 +11,6 @@
 ``engine``      all of it behind the interface; ``opening`` creates, opens and shares queues
 """
 
-from persipubsub.engine.local.opening import create_local, exists_local, open_local
+from persipubsub.engine.local.opening import create_local, delete_local, exists_local, open_local
 
-__all__ = ["create_local", "exists_local", "open_local"]
+__all__ = ["create_local", "delete_local", "exists_local", "open_local"]

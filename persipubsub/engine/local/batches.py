@@ -27,8 +27,10 @@ class Batches:
                 slot = self._slots[key] = -1 if claimed is None else claimed
         return slot
 
-    def begin(self, identifier: str, slot: int, token: int) -> None:
+    def start(self, identifier: str, slot: int, owner: int, token: int) -> None:
         """Note a batch that was just taken; the one before in its slot is over."""
+        if slot >= 0:
+            self._store.board.begin_batch(slot, owner, token)
         with self._guard:
             before = self._current.pop(slot, None)
             if before is not None:

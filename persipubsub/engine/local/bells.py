@@ -158,13 +158,25 @@ class Bells:
         self._others.clear()
 
     def sweep(self) -> None:
-        """Delete the FIFOs of dead processes."""
-        for path in self._folder.iterdir():
+        """Delete the FIFOs of dead processes, and bring the folder back if somebody deleted it.
+
+        Where that is not possible nothing is lost: those without a bell poll.
+        """
+        try:
+            if not self._folder.exists():
+                self._folder.mkdir(mode=0o700)
+                os.chmod(self._folder, stat.S_IMODE(os.stat(self._folder.parent).st_mode))
+            paths = list(self._folder.iterdir())
+        except OSError:
+            return
+        for path in paths:
             slot = int(path.name) if path.name.isdecimal() else -1
             if 0 <= slot < SLOTS and self._slots.try_claim(slot):
                 try:
                     path.unlink(missing_ok=True)
                     self.board.next_generation()
+                except OSError:
+                    pass  # somebody put a folder there
                 finally:
                     self._slots.give_up(slot)
 

@@ -1,10 +1,10 @@
 """Changing the settings of a queue, for every process."""
 
-from persipubsub.engine.local import files
+from persipubsub.engine.local import files, prune
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import SettingsMismatchError
-from persipubsub.limits import Settings
+from persipubsub.limits import Retention, Settings
 
 
 def configure(store: Store, settings: Settings) -> None:
@@ -21,10 +21,14 @@ def configure(store: Store, settings: Settings) -> None:
             "map_size is decided when the queue is created."
         )
 
+    no_longer_log = stored.retention is Retention.LOG and settings.retention is not Retention.LOG
+
     def write(work: Work) -> None:
         for key, value in settings_records(settings).items():
             work.txn.put(key, value, db=work.queue)
         work.state.settings_version += 1
+        if no_longer_log:
+            work.state.swept = 1  # what a log kept has yet to be looked at for deletion
         work.ring_for_room()
         work.ring_for_messages()
 
@@ -32,5 +36,7 @@ def configure(store: Store, settings: Settings) -> None:
         store.change_durability(settings.durability, write)
     else:
         store.write(write)
+    while no_longer_log and store.write(prune.sweep, makes_room=True):
+        pass
     if settings.group_access != stored.group_access:
         files.set_modes(store.path, settings.group_access)

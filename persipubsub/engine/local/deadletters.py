@@ -40,7 +40,9 @@ def page(txn: Transaction, db: Database, after: int, most: int) -> list[DeadLett
 
 
 def _wanted(desk: Desk, ids: Sequence[int] | None) -> Iterable[int]:
-    return list(desk.ids(DEAD)) if ids is None else [wanted for wanted in sorted(set(ids)) if desk.is_dead(wanted)]
+    if ids is None:
+        return list(desk.ids(DEAD))
+    return [wanted for wanted in sorted(set(ids)) if 0 < wanted < desk.work.state.next_id and desk.is_dead(wanted)]
 
 
 def requeue(desk: Desk, ids: Sequence[int] | None) -> int:
@@ -54,8 +56,9 @@ def requeue(desk: Desk, ids: Sequence[int] | None) -> int:
         desk.txn.delete(DEAD + key, db=desk.db)
         desk.record.dead -= 1
         number += 1
-        if message_id >= desk.record.position and desk.txn.get(key, db=desk.work.meta) is not None:
-            desk.txn.delete(OWN_DATA + key, db=desk.db)  # after a seek it waits anyway
+        waiting = message_id >= desk.record.position and not desk.has_ahead(message_id)
+        if waiting and desk.txn.get(key, db=desk.work.meta) is not None:
+            desk.txn.delete(OWN_DATA + key, db=desk.db)  # after a seek it comes anyway
             continue
         desk.txn.put(REQUEUED + key, dead.meta, db=desk.db)
         desk.make_ready(message_id, Hold(error=dead.reason, own_copy=True))

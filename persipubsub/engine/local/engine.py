@@ -40,7 +40,7 @@ from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
-from persipubsub.errors import PersipubsubError
+from persipubsub.errors import LeaseLostError, PersipubsubError
 from persipubsub.limits import Settings, SubscriberSettings
 
 logger = logging.getLogger("persipubsub")
@@ -137,15 +137,7 @@ class LocalEngine:
     def seek(self, identifier: str, position: int) -> None:
         """Move a subscriber."""
 
-        def move(desk: Desk) -> None:
-            roster.check_position(desk.work, position)
-            desk.drop_all()
-            desk.record.missed = 0
-            desk.move_to(position)
-            prune.sweep(desk.work)
-            desk.work.ring_for_messages()
-
-        self._at_desk(identifier, move)
+        self._at_desk(identifier, lambda desk: settle.seek(desk, position))
 
     def find_position(self, identifier: str, *, back: int | None = None, sent_ns: int | None = None) -> int:
         """Return a position by distance or time."""
@@ -189,7 +181,7 @@ class LocalEngine:
             taken, more = self._take(identifier, lambda desk: take.take(desk, max_messages, lease), settle, outgoing)
             settle, outgoing = (), ()
             if taken and not hand_over:
-                self._batches.begin(identifier, slot, taken[0].token)
+                self._batches.start(identifier, slot, lease.owner, taken[0].token)
             complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
             if complete or not more:
                 return complete
@@ -357,7 +349,8 @@ class LocalEngine:
 
     def extend(self, identifier: str, receipt: Receipt, lease_ns: int) -> None:
         """Let a bounded lease end later."""
-        self._at_desk(identifier, lambda desk: settle.extend(desk, receipt, lease_ns))
+        owner = self._owner_id()
+        self._at_desk(identifier, lambda desk: settle.extend(desk, receipt, lease_ns, owner))
 
     def peek(self, identifier: str, max_messages: int = 1) -> list[Delivery]:
         """Return what the next takes would give."""
@@ -381,7 +374,9 @@ class LocalEngine:
         with self._store.view(format.subscriber_db(identifier.encode())) as txn:
             desk = Desk(Work(self._store, txn), identifier)
             message = desk.message(delivery.id, desk.get(format.LEASED, delivery.id))
-            data = memoryview(b"") if message is None else message[1]
+            if message is None:
+                raise LeaseLostError(f"Message {delivery.id} is gone: a limit of queue {self._store.path} took it.")
+            data = message[1]
             del desk, message
             try:
                 yield data
@@ -476,7 +471,7 @@ class LocalEngine:
         if not self._owner:
             with self._guard:
                 if not self._owner:
-                    self._owner = self._store.owners.begin()
+                    self._owner = self._store.owners.new()
         return self._owner
 
     def _at_desk(self, identifier: str, step: Callable[[Desk], T]) -> T:

@@ -113,6 +113,8 @@ class State(msgspec.Struct, array_like=True):
     pruned_timeout: int = 0
     #: Raised with every change of a setting; processes compare it with what they have read.
     settings_version: int = 0
+    #: Raised when a subscriber is added or moved: it has lost nothing of what limits took before.
+    epoch: int = 0
     #: Number of the subscriber that is added next.
     next_number: int = 1
     #: How many subscribers are ephemeral: somebody must look whether their owners live.
@@ -125,6 +127,8 @@ class Subscriber(msgspec.Struct, array_like=True):
     number: int
     position: int
     created_ns: int
+    #: The queue's epoch when it was added or last moved by hand.
+    epoch: int
     lease_ns: int | None = None
     max_deliveries: int | None = None
     topic_filter: str | None = None
@@ -201,6 +205,8 @@ class Gone(msgspec.Struct, array_like=True):
 
     end: int
     cause: int
+    #: The queue's epoch when that happened.
+    epoch: int
 
 
 # -- meta_db: message id (8) -> metadata ----------------------------------------------------------

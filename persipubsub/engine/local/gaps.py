@@ -14,7 +14,7 @@ def stored_between(work: Work, start: int, end: int) -> int:
     Consumed messages leave holes only below ``state.dense``; from there on ids are counted, not messages.
     """
     dense = min(max(work.state.dense, start), end)
-    number = end - dense - sum(stop - first for first, stop, _ in prune.gone_between(work, dense, end))
+    number = end - dense - sum(gone.end - first for first, gone in prune.gone_between(work, dense, end))
     cursor = work.txn.cursor(db=work.meta)
     there = cursor.set_range(pack_id(start))
     while there and unpack_id(cursor.key()) < dense:
@@ -41,12 +41,17 @@ def ahead_between(desk: Desk, start: int, end: int) -> Ahead:
 
 
 def losses_between(desk: Desk, start: int, end: int) -> tuple[int, int]:
-    """Return how many messages between two ids the subscriber lost: to overflow and to the message timeout."""
+    """Return how many messages between two ids the subscriber lost: to overflow and to the message timeout.
+
+    What was taken before it was added, or before it was last moved by hand, was never its own.
+    """
     overflow = timeout = 0
-    for first, stop, cause in prune.gone_between(desk.work, start, end):
-        ahead = ahead_between(desk, first, stop)
-        number = stop - first - len(ahead.settled) - len(ahead.taken)
-        if cause == TIMEOUT:
+    for first, gone in prune.gone_between(desk.work, start, end):
+        if gone.epoch < desk.record.epoch:
+            continue
+        ahead = ahead_between(desk, first, gone.end)
+        number = gone.end - first - len(ahead.settled) - len(ahead.taken)
+        if gone.cause == TIMEOUT:
             timeout += number
         else:
             overflow += number

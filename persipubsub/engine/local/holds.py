@@ -200,12 +200,10 @@ class Desk:
 
     def drop_all(self) -> None:
         """Forget leases, given-back and delayed messages, and what was settled ahead."""
-        for message_id, hold in list(self.each(LEASED)):
-            self.unlease(message_id, hold)
-        for message_id, hold in list(self.each(READY)):
-            self.unready(message_id, hold)
-        for message_id, hold in list(self.each(DELAYED)):
-            self.undelay(message_id, hold)
+        for kind, drop in ((LEASED, self.unlease), (READY, self.unready), (DELAYED, self.undelay)):
+            for message_id, hold in list(self.each(kind)):
+                self.record.lost += not self.exists(message_id, hold)
+                drop(message_id, hold)
         for message_id in list(self.ids(AHEAD)):
             self._delete(AHEAD + pack_id(message_id))
         self.record.ahead = 0
@@ -235,10 +233,18 @@ class Desk:
         return bool(self.record.ahead) and self.txn.get(AHEAD + pack_id(message_id), db=self.db) is not None
 
     def settle_ahead(self, message_id: int) -> None:
-        """Remember that a message was settled ahead of the position."""
+        """Remember that a message ahead of the position does not wait any more: the position is to pass it."""
         self.txn.put(AHEAD + pack_id(message_id), b"", db=self.db)
         self.record.ahead += 1
         self.work.touched = True
+        position = self.record.position
+        for _ in range(_BATCH):
+            if not self.skip_ahead(position):
+                break
+            position += 1
+        if position != self.record.position:
+            self.move_to(position)
+            prune.sweep(self.work)
 
     def is_dead(self, message_id: int) -> bool:
         """Tell whether a message stands among the dead letters."""

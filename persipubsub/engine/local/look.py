@@ -126,10 +126,10 @@ def browse(store: Store, start: int, most: int, most_bytes: int = 16 << 20) -> l
 
 def find_position(work: Work, identifier: str, *, back: int | None, sent_ns: int | None) -> int:
     """Return the id ``back`` messages before a subscriber's position, or the first sent at or after a time."""
+    position = roster.read(work, identifier).position
     first, following = roster.bounds(work)
     if sent_ns is not None:
         return _first_sent(work.txn, work, first, following, sent_ns)
-    position = roster.read(work, identifier).position
     cursor = work.txn.cursor(db=work.meta)
     there = cursor.prev() if cursor.set_range(pack_id(position)) else cursor.last()
     for _ in range(back or 0):

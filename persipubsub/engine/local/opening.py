@@ -128,12 +128,53 @@ def _build(folder: pathlib.Path, settings: Settings, subscribers: Mapping[str, S
 
 def _sweep(path: pathlib.Path) -> None:
     """Remove what killed deployments of this very queue left behind."""
-    for left in path.parent.glob(f".{path.name}.*.new"):
+    for left in path.parent.glob(f".{path.name}.*.*"):
         try:
             if time.time() - left.stat().st_mtime > 3600:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             continue
+
+
+def delete_local(path: pathlib.Path, *, force: bool) -> bool:
+    """Delete a queue; return whether there was one.
+
+    :param force: even if somebody has it open, who then gets QueueReplacedError
+    :raise QueueBusyError: somebody has it open, and it is not forced
+    :raise NotAQueueError: something else is there
+    """
+    if not _is_there(path):
+        if path.exists():
+            raise NotAQueueError(f"{path} is not a queue of persipubsub; it was left alone.")
+        return False
+    if not force:
+        store = _stores.get(files.identity(path))
+        byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR)) if store is None else store.locks
+        try:
+            if store is not None or not byte_locks.try_exclusive(locks.USERS):
+                holder = os.getpid() if store is not None else byte_locks.holder(locks.USERS)
+                raise QueueBusyError(
+                    f"Queue {path} is not deleted: process {holder} has it open. Close it there, or force the deletion."
+                )
+            _destroy(path)
+        finally:
+            if store is None:
+                byte_locks.close()
+    else:
+        _destroy(path)
+    return True
+
+
+def _destroy(path: pathlib.Path) -> None:
+    # Out of the way in one step, so that nobody finds half a queue.
+    doomed = path.parent / f".{path.name}.{secrets.token_hex(8)}.gone"
+    try:
+        os.rename(path, doomed)
+        # First of all the data file: by its absence those who have it open notice.
+        (doomed / files.DATA).unlink()
+        shutil.rmtree(doomed)
+    except PermissionError as error:
+        raise QueuePermissionError(f"Queue {path} cannot be deleted: {error}.") from None
 
 
 # -- opening ---------------------------------------------------------------------------------------
@@ -231,9 +272,7 @@ def _check_after_power_cut(path: pathlib.Path) -> None:
     except FileNotFoundError:
         return
     if unclean:
-        from lmdb import verify
-
-        findings = verify.verify(str(path))
+        findings = files.verify_pages(path)
         if findings:
             raise QueueDamagedError(
                 f"Queue {path} was open with durability 'process' when the machine stopped, and is damaged: "

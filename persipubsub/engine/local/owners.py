@@ -21,7 +21,7 @@ class Owners:
         self._mine: set[int] = set()
         self._guard = threading.Lock()
 
-    def begin(self) -> int:
+    def new(self) -> int:
         """Return a new owner, alive until ``end`` or the end of the process."""
         with self._guard:
             while True:

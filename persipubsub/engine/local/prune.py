@@ -183,25 +183,26 @@ def _record_gone(work: Work, start: int, end: int, cause: int) -> None:
 
 
 def _merge_gone(work: Work, start: int, end: int, cause: int) -> None:
+    epoch = work.state.epoch
     cursor = work.txn.cursor(db=work.gone)
     if cursor.set_range(pack_id(end)) and unpack_id(cursor.key()) == end:
         after = format.decode_gone(cursor.value())
-        if after.cause == cause:
+        if (after.cause, after.epoch) == (cause, epoch):
             cursor.delete()
             work.state.gone -= 1
             end = after.end
     there = cursor.prev() if cursor.set_range(pack_id(start)) else cursor.last()
     if there:
         before = format.decode_gone(cursor.value())
-        if before.end == start and before.cause == cause:
+        if before.end == start and (before.cause, before.epoch) == (cause, epoch):
             start = unpack_id(cursor.key())
             work.state.gone -= 1
-    work.txn.put(pack_id(start), format.encode(format.Gone(end, cause)), db=work.gone)
+    work.txn.put(pack_id(start), format.encode(format.Gone(end, cause, epoch)), db=work.gone)
     work.state.gone += 1
 
 
-def gone_between(work: Work, start: int, end: int) -> list[tuple[int, int, int]]:
-    """Return what limits took of the ids from ``start`` to ``end``: first id, end and cause of each piece."""
+def gone_between(work: Work, start: int, end: int) -> list[tuple[int, format.Gone]]:
+    """Return what limits took of the ids from ``start`` to ``end``: the first id and the record of each piece."""
     if not work.state.gone:
         return []
     pieces = []
@@ -214,7 +215,8 @@ def gone_between(work: Work, start: int, end: int) -> list[tuple[int, int, int]]
         if first >= end:
             break
         if gone.end > start:
-            pieces.append((max(first, start), min(gone.end, end), gone.cause))
+            gone.end = min(gone.end, end)
+            pieces.append((max(first, start), gone))
         there = cursor.next()
     return pieces
 

@@ -13,48 +13,61 @@ DAMAGED = "damaged: the message does not agree with its checksum"
 _LONGEST_REASON = 4096
 
 
-def come_back(desk: Desk, message_id: int, hold: Hold, reason: str | None, *, delay_ns: int = 0) -> None:
-    """Give a leased message back after a delivery: ready, delayed, or dead if it was delivered too often."""
+def come_back(
+    desk: Desk, message_id: int, hold: Hold, reason: str | None, *, delay_ns: int = 0, keep_token: bool = False
+) -> None:
+    """Give a leased message back after a delivery: ready, delayed, or dead if it was delivered too often.
+
+    ``keep_token``: its holder may still settle it, as long as nobody has taken it over.
+    """
     if not desk.exists(message_id, hold):
-        desk.unlease(message_id, hold)
-        desk.record.lost += 1
+        _lose(desk, message_id, hold)
         return
     most = desk.record.max_deliveries
     if most is not None and hold.count >= most:
         bury(desk, message_id, hold, reason or "delivered too often")
         return
     desk.unlease(message_id, hold, keep=True)
-    _set_aside(desk, message_id, hold, None if reason is None else reason[:_LONGEST_REASON], delay_ns)
+    hold.error = None if reason is None else reason[:_LONGEST_REASON]
+    _set_aside(desk, message_id, hold, delay_ns, keep_token=keep_token)
 
 
-def never_handed(desk: Desk, message_id: int, hold: Hold) -> None:
+def never_handed(desk: Desk, message_id: int, hold: Hold, *, delay_ns: int = 0) -> None:
     """Give a leased message back as if it had not been delivered: no caller has seen it, or its take is undone."""
     if not desk.exists(message_id, hold):
-        desk.unlease(message_id, hold)
-        desk.record.lost += 1
+        _lose(desk, message_id, hold)
         return
     desk.record.deliveries -= 1
     if hold.count > 1:
         desk.record.redelivered -= 1
     desk.unlease(message_id, hold, keep=True)
-    hold.count -= 1
-    if hold.top and message_id >= desk.record.position:
+    if hold.top and not delay_ns:
+        desk.work.ring_for_messages()
         return  # it waits again, as before
+    hold.count -= 1
     if not hold.count:
         hold.first_received_ns = 0
-    _set_aside(desk, message_id, hold, hold.error, 0)
+    _set_aside(desk, message_id, hold, delay_ns)
 
 
-def _set_aside(desk: Desk, message_id: int, hold: Hold, error: str | None, delay_ns: int) -> None:
-    hold.error = error
-    hold.owner, hold.deadline_ns, hold.slot, hold.ordinal = 0, 0, -1, 0
-    hold.top = False
+def _lose(desk: Desk, message_id: int, hold: Hold) -> None:
+    desk.unlease(message_id, hold)
+    desk.record.lost += 1
+
+
+def _set_aside(desk: Desk, message_id: int, hold: Hold, delay_ns: int, *, keep_token: bool = False) -> None:
+    ahead = hold.top
+    hold.owner, hold.slot, hold.ordinal, hold.top = 0, -1, 0, False
+    if not keep_token:
+        hold.token = hold.deadline_ns = 0
     if delay_ns:
         hold.due_ns = desk.work.now_ns + delay_ns
         desk.delay(message_id, hold)
     else:
         hold.due_ns = 0
         desk.make_ready(message_id, hold)
+    if ahead:
+        desk.settle_ahead(message_id)
     desk.work.ring_for_messages()
 
 
@@ -63,8 +76,7 @@ def bury(desk: Desk, message_id: int, hold: Hold, reason: str) -> None:
     key = pack_id(message_id)
     message = desk.message(message_id, hold)
     if message is None:
-        desk.unlease(message_id, hold)
-        desk.record.lost += 1
+        _lose(desk, message_id, hold)
         return
     dead = DeadRecord(bytes(message[0]), desk.work.now_ns, hold.count, reason[:_LONGEST_REASON])
     if not hold.own_copy:
@@ -77,17 +89,24 @@ def bury(desk: Desk, message_id: int, hold: Hold, reason: str) -> None:
         desk.txn.delete(REQUEUED + key, db=desk.db)
     else:
         desk.unlease(message_id, hold)
+        if hold.top:
+            desk.settle_ahead(message_id)
     what = "message %d of subscriber %r is a dead letter after %d deliveries: %s"
     desk.work.log(logging.WARNING, what, message_id, desk.identifier, hold.count, reason[:200])
 
 
+def was_handed(desk: Desk, hold: Hold) -> bool:
+    """Tell whether a leased message has reached a caller; what cannot be known any more counts as handed over."""
+    handed = desk.work.store.board.handed_over(hold.slot, hold.owner, hold.token)
+    return handed is None or hold.ordinal < handed
+
+
 def lapse(desk: Desk, message_id: int, hold: Hold, reason: str | None) -> None:
     """Give a lease back that its holder will not settle any more."""
-    handed = desk.work.store.board.handed_over(hold.slot, hold.owner, hold.token)
-    if hold.top or (handed is not None and hold.ordinal >= handed):
+    if hold.top or not was_handed(desk, hold):
         never_handed(desk, message_id, hold)
     else:
-        come_back(desk, message_id, hold, reason)
+        come_back(desk, message_id, hold, reason, keep_token=reason == LEASE_ENDED)
 
 
 def take_over(desk: Desk, owners: Collection[int], reason: str | None = OWNER_DIED) -> None:

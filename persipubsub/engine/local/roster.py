@@ -92,10 +92,12 @@ def add(work: Work, identifier: str, settings: SubscriberSettings, start: Start,
     first, following = bounds(work)
     position = {"first": first, "latest": following}.get(start, -1) if isinstance(start, str) else start
     check_position(work, position)
+    state.epoch += 1
     record = Subscriber(
         state.next_number,
         position,
         work.now_ns,
+        state.epoch,
         ephemeral=owner if settings.ephemeral else None,
     )
     _apply(record, settings)

@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 from persipubsub.engine.base import Receipt
-from persipubsub.engine.local import format, gaps, prune, returning
+from persipubsub.engine.local import format, gaps, prune, returning, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, READY, Hold
 from persipubsub.engine.local.holds import Desk
 from persipubsub.errors import LeaseLostError
-
-#: Messages settled ahead that one transaction lets the position pass.
-_PASSED = 1000
 
 
 def held(desk: Desk, receipt: Receipt) -> tuple[bytes, Hold] | None:
@@ -20,7 +17,7 @@ def held(desk: Desk, receipt: Receipt) -> tuple[bytes, Hold] | None:
     for kind in (LEASED, READY):
         hold = desk.get(kind, receipt.id)
         if hold is not None:
-            return (kind, hold) if hold.token == receipt.token else None
+            return (kind, hold) if hold.token == receipt.token and receipt.token else None
     return None
 
 
@@ -67,25 +64,12 @@ def _settle_one(desk: Desk, message_id: int, kind: bytes, hold: Hold) -> None:
         desk.undelay(message_id, hold)
     if ahead:
         desk.settle_ahead(message_id)
-        advance(desk)
-
-
-def advance(desk: Desk) -> None:
-    """Move the position over what was settled ahead of it."""
-    position = desk.record.position
-    for _ in range(_PASSED):
-        if not desk.skip_ahead(position):
-            break
-        position += 1
-    if position != desk.record.position:
-        desk.move_to(position)
-        prune.sweep(desk.work)
 
 
 def settle_ids(desk: Desk, ids: Iterable[int]) -> int:
     """Acknowledge messages whatever their state; return how many were not settled before."""
     number = 0
-    for message_id in sorted(set(ids)):
+    for message_id in sorted(found for found in set(ids) if 0 < found < desk.work.state.next_id):
         number += _settle_id(desk, message_id)
     return number
 
@@ -104,7 +88,6 @@ def _settle_id(desk: Desk, message_id: int) -> bool:
     desk.record.settled += 1
     desk.record.last_settled_ns = desk.work.now_ns
     desk.settle_ahead(message_id)
-    advance(desk)
     return True
 
 
@@ -145,6 +128,25 @@ def _settle_before(desk: Desk, end: int) -> int:
     return number
 
 
+def seek(desk: Desk, position: int) -> None:
+    """Move a subscriber; leases and delays are dropped, dead letters stay.
+
+    :raise PositionError: the position is not retained
+    """
+    roster.check_position(desk.work, position)
+    record, state = desk.record, desk.work.state
+    overflow, timeout = gaps.losses_between(desk, record.position, state.next_id)
+    record.lost += overflow
+    record.expired += timeout
+    record.missed = 0
+    desk.drop_all()
+    state.epoch += 1
+    record.epoch = state.epoch
+    desk.move_to(position)
+    prune.sweep(desk.work)
+    desk.work.ring_for_messages()
+
+
 def give_back(
     desk: Desk, receipts: Sequence[Receipt], *, delay_ns: int, reason: str | None, undelivered: bool
 ) -> None:
@@ -163,8 +165,8 @@ def give_back(
         if kind == READY:
             desk.unready(message_id, hold, keep=True)
             desk.lease(message_id, hold)  # it had ended on its own: only now it is judged
-        if undelivered:
-            returning.never_handed(desk, message_id, hold)
+        if undelivered or not returning.was_handed(desk, hold):
+            returning.never_handed(desk, message_id, hold, delay_ns=delay_ns)
         else:
             returning.come_back(desk, message_id, hold, reason, delay_ns=delay_ns)
 
@@ -181,17 +183,21 @@ def reject(desk: Desk, receipts: Sequence[Receipt], reason: str) -> None:
         returning.bury(desk, message_id, hold, reason)
 
 
-def extend(desk: Desk, receipt: Receipt, lease_ns: int) -> None:
+def extend(desk: Desk, receipt: Receipt, lease_ns: int, owner: int) -> None:
     """Let a bounded lease end later; one that lasts as long as its owner is left as it is.
+
+    One that has ended, and that nobody has taken over, is the owner's again.
 
     :raise LeaseLostError: it is not held any more
     """
     kind, hold = check(desk, [receipt])[receipt.id]
+    if not desk.exists(receipt.id, hold):
+        return
     if kind == READY:
         desk.unready(receipt.id, hold, keep=True)
     elif hold.deadline_ns:
         desk.unlease(receipt.id, hold, keep=True)
     else:
         return
-    hold.deadline_ns = desk.work.boot_ns + lease_ns
+    hold.owner, hold.deadline_ns = owner, desk.work.boot_ns + lease_ns
     desk.lease(receipt.id, hold)

@@ -28,7 +28,7 @@ from persipubsub.engine.local.owners import Owners
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Handles, Work, read_settings
-from persipubsub.errors import ClosedError, FormatVersionError, NotAQueueError, QueueBusyError
+from persipubsub.errors import ClosedError, FormatVersionError, NotAQueueError, QueueBusyError, QueueReplacedError
 from persipubsub.limits import Durability, Settings
 
 logger = logging.getLogger("persipubsub")
@@ -43,6 +43,8 @@ _FIRST_MAX_DBS = 64
 _MAP_SIZE = 64 << 30
 _WRITABLE_MAP_SIZE = 1 << 30
 _LARGEST_MAP_STEP = 16 << 30
+#: How often the names of the files are looked at, in seconds; whether the data file is linked, always.
+_GLANCE = 0.05
 #: A power cut loses at most what was committed since, with durability "process".
 SYNC_INTERVAL = 1.0
 
@@ -105,8 +107,11 @@ class Store:
         self.progress_slots = Slots(self.locks, locks.PROGRESS)
         self.bells = Bells(path / files.BELLS, self.board, Slots(self.locks, locks.BELLS))
         self._data = files.open_own(path / files.DATA, os.O_RDWR)
+        self._files_seen = -_GLANCE
         try:
             self._open_environment(map_size or 0)
+            there = [os.stat(path / name) for name in (files.DATA, files.LMDB_LOCK)]
+            self._files = [(found.st_dev, found.st_ino) for found in there]
         except BaseException:
             self._drop_descriptors()
             raise
@@ -127,7 +132,7 @@ class Store:
                 writemap=writable_map,
                 readahead=False,
                 mode=0o600,
-                max_spare_txns=4,
+                max_spare_txns=0,  # a forked child that lets go of spare ones would end the parent's
             )
         except lmdb.Error as error:
             raise translate(error, self.path) from error
@@ -295,6 +300,7 @@ class Store:
         for _ in range(100):
             if self._closed:
                 raise ClosedError(f"Queue {self.path} was closed by this process.")
+            self._check_files()
             try:
                 return self.env.begin(None, None, False, True)
             except lmdb.MapResizedError:
@@ -391,6 +397,7 @@ class Store:
         with self._jobs_guard:
             jobs, self._jobs = self._jobs, []
         try:
+            self._check_files()
             self._lock_writer()
             try:
                 work = self._commit(jobs)
@@ -411,6 +418,28 @@ class Store:
                 self.bells.ring(kind)
             for line in work.logs:
                 logger.log(*line)
+
+    def _check_files(self) -> None:
+        """Make sure that the files are still those that were opened.
+
+        Writing to deleted ones would seem to succeed; and without LMDB's lock file there can be two
+        writers at once.
+
+        :raise QueueReplacedError: they were deleted or exchanged
+        """
+        now = time.monotonic()
+        if os.fstat(self._data).st_nlink and now - self._files_seen < _GLANCE:
+            return
+        try:
+            there = [os.stat(self.path / name) for name in (files.DATA, files.LMDB_LOCK)]
+        except OSError:
+            there = []
+        if [(found.st_dev, found.st_ino) for found in there] != self._files:
+            raise QueueReplacedError(
+                f"Queue {self.path}: its files were deleted or exchanged while it was open. Close it and open it "
+                "again, if it was restored or deployed anew; nothing can be read from the old files any more."
+            )
+        self._files_seen = now
 
     def _lock_writer(self) -> None:
         """Keep the other processes' writers out, waiting for at most ``lock_timeout``."""

@@ -174,18 +174,17 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
             position += 1
             passed += 1
             continue
-        hold = Hold(missed=record.missed)
-        record.missed = 0
         if meta.not_before_ns > work.now_ns:
-            hold.due_ns = meta.not_before_ns
-            desk.delay(position, hold)
+            desk.delay(position, Hold(due_ns=meta.not_before_ns))
             position += 1
             passed += 1
             continue
         message = (stored, txn.get(key, db=work.data) or memoryview(b""))
+        hold = Hold(missed=record.missed)
         delivery = _deliver(desk, position, hold, meta if meta.sent_ns else None, message, lease, deadline, len(taken))
         if delivery is not None:
             taken.append(delivery)
+            record.missed = 0
         else:
             passed += 1
         position += 1
@@ -223,7 +222,16 @@ def take_newest(desk: Desk, lease: Lease) -> Delivery | None:
         return None
     revive(desk)
     record.takes += 1
-    record.last_taken_ns = work.now_ns
+    delivery = _newest(desk, lease)
+    if delivery is None:
+        record.takes -= 1
+    else:
+        record.last_taken_ns = work.now_ns
+    return delivery
+
+
+def _newest(desk: Desk, lease: Lease) -> Delivery | None:
+    record, work = desk.record, desk.work
     deadline = _deadline(desk, lease)
     ready = sorted((message_id for message_id, _ in desk.each(READY)), reverse=True) if record.ready else []
     cursor = desk.txn.cursor(db=work.meta)

@@ -78,6 +78,7 @@ class MemoryEngine:
         """Store other settings; they hold from the next operation on."""
         with self._step() as (state, _):
             state.settings = settings
+            state.sweep(state.messages.ids.copy())  # what a log kept, if it is none any more
             state.stirred.update(state.subscribers)
             self._queue.ring(has_room=True)
 
