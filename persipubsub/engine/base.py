@@ -12,7 +12,6 @@ import msgspec
 
 from persipubsub.limits import Settings, SubscriberSettings
 
-
 Payload = bytes | bytearray | memoryview
 """What an engine stores; any other bytes-like object is wrapped in a memoryview before."""
 

@@ -13,8 +13,8 @@ def filtered(**filters: str | None) -> dict[str, SubscriberSettings]:
 RULES = [
     ("a.b", ["a.b"]),
     ("a.*", ["a.b", "a.c"]),
-    ("*.b", ["a.b", "x.b"]),
-    ("*", ["a"]),
+    ("*.b", ["a.b", "x.b", "A.b"]),
+    ("*", ["a", "ab"]),
     ("a.>", ["a.b", "a.c", "a.b.c"]),
     (">", ["a", "a.b", "a.c", "x.b", "a.b.c", "A.b", "ab"]),
     ("*.*", ["a.b", "a.c", "x.b", "A.b"]),
@@ -29,8 +29,6 @@ TOPICS = ["a", "a.b", "a.c", "x.b", "a.b.c", None, "A.b", "ab"]
 def test_a_filter_takes_what_matches(queue: Queue, topic_filter: str, expected: list[str]) -> None:
     queue.deploy(filtered(a=topic_filter, everything=None))
     queue.pub.send_many([Draft(b"x", topic=topic) for topic in TOPICS])
-    if topic_filter == "*":
-        expected = ["a", "ab"]
     with queue.sub().messages(timeout=0) as messages:
         assert [message.topic for message in messages] == [topic for topic in TOPICS if topic in expected]
     with queue.sub("everything").messages(timeout=0) as messages:
@@ -43,7 +41,8 @@ def test_what_does_not_match_is_passed_without_a_trace(queue: Queue) -> None:
     queue.pub.send_many([b"x"] * 2500)
     queue.send(b"wanted", topic="wanted")
     assert queue.figures().waiting == 2501  # an upper bound
-    assert queue.take().id == 2501
+    message = queue.take()
+    assert message.id == 2501
     figures = queue.figures()
     assert (figures.deliveries, figures.settled, figures.lost, figures.leased, figures.waiting) == (1, 0, 0, 1, 0)
     assert queue.retained() == [2501]

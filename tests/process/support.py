@@ -130,12 +130,17 @@ class Child:
         self._process.join(BOUND)
         self._pipe.close()
 
+    def ended(self) -> int:
+        """Wait for the end of the process; return its exit code, or the number of the signal below zero."""
+        self._process.join(BOUND)
+        assert not self._process.is_alive(), f"process {self.pid} did not end within {BOUND:g} s"
+        code: int = self._process.exitcode
+        return code
+
     def leave(self) -> int:
         """Let the process come to its end without another step; return its exit code."""
         self._pipe.close()
-        self._process.join(BOUND)
-        code: int = self._process.exitcode
-        return code
+        return self.ended()
 
 
 class Children:

@@ -2,7 +2,9 @@
 
 ``format``      names, keys and records, pure
 ``locks``       byte-range locks between processes; ``board`` the page they share; ``files`` paths, modes, checks
-``store``       the one module that begins LMDB transactions; ``space`` grows the map and reserves disk
+``store``       the open environment, and the one module that begins LMDB transactions; over it
+                ``reading`` and ``writing`` (shared commits); ``gate`` keeps transactions apart from
+                growing and forking, ``space`` reserves disk, ``syncing`` syncs in the background
 ``work``        one write transaction as the modules below see it
 ``publish``     where a message is written; ``prune`` where messages are deleted
 ``holds``       what a subscriber has taken or set aside; ``take`` and ``settle`` over it

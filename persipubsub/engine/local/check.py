@@ -94,7 +94,7 @@ def _subscriber(desk: Desk, positions: dict[int, int], holders: dict[int, int]) 
     if record.position > desk.work.state.next_id:
         yield Finding(where, f"its position {record.position} lies beyond the next id {desk.work.state.next_id}")
     held: dict[int, bytes] = {}
-    found = {kind: 0 for kind in (LEASED, READY, DELAYED)}
+    found = dict.fromkeys((LEASED, READY, DELAYED), 0)
     bounded = top = 0
     for kind in found:
         for message_id, hold in desk.each(kind):

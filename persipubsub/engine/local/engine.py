@@ -37,6 +37,7 @@ from persipubsub.engine.local.batches import Batches
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.format import OWNER, pack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.reading import View
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
@@ -124,7 +125,7 @@ class LocalEngine:
 
     def remove_subscriber(self, identifier: str) -> bool:
         """Remove a subscriber."""
-        existed = self._store.write_alone(lambda work, alone: removal.remove(work, identifier, alone))
+        existed = self._store.writer.write_alone(lambda work, alone: removal.remove(work, identifier, alone))
         self._sweep()
         return existed
 
@@ -136,7 +137,6 @@ class LocalEngine:
 
     def seek(self, identifier: str, position: int) -> None:
         """Move a subscriber."""
-
         self._at_desk(identifier, lambda desk: settle.seek(desk, position))
 
     def find_position(self, identifier: str, *, back: int | None = None, sent_ns: int | None = None) -> int:
@@ -235,11 +235,13 @@ class LocalEngine:
         look_for_deaths = now - self._looked.get(identifier, 0) >= _LOOK_FOR_DEATHS_NS
 
         def operation(work: Work) -> tuple[list[Delivery], bool]:
-            if outgoing:
-                publish.put(work, outgoing, digests)
             desk = Desk(work, identifier)
             if receipts:
                 settle.settle(desk, receipts)
+            if outgoing:
+                desk.save()
+                publish.put(work, outgoing, digests)
+                desk = Desk(work, identifier)
             if (identifier, desk.record.number) not in self._introduced:
                 work.txn.put(OWNER + pack_id(self._owner), _introduction(work), db=desk.db)
                 work.touched = True
@@ -307,11 +309,11 @@ class LocalEngine:
         digests = publish.digests(outgoing)
 
         def operation(work: Work) -> None:
-            if outgoing:
-                publish.put(work, outgoing, digests)
             desk = Desk(work, identifier)
             settle.settle(desk, receipts)
             desk.save()
+            if outgoing:
+                publish.put(work, outgoing, digests)
 
         size = sum([entry.size for entry in outgoing])
         self._store.write(operation, payload=size, makes_room=not outgoing)
@@ -322,7 +324,7 @@ class LocalEngine:
 
     def return_to_top(self, identifier: str, receipt: Receipt) -> None:
         """Undo a take of the newest message."""
-        self.give_back(identifier, [receipt], undelivered=True)
+        self._at_desk(identifier, lambda desk: settle.return_to_top(desk, receipt))
 
     def settle_ids(self, identifier: str, ids: Sequence[int]) -> int:
         """Acknowledge messages by id."""
@@ -366,26 +368,24 @@ class LocalEngine:
                     delivery.data = b"" if message is None else bytes(message[1])
             return deliveries
 
-        return self._store.rehearse(preview)
+        return self._store.writer.rehearse(preview)
 
     @contextmanager
     def view(self, identifier: str, delivery: Delivery) -> Iterator[memoryview]:
         """Give the payload where it lies."""
-        with self._store.view(format.subscriber_db(identifier.encode())) as txn:
-            desk = Desk(Work(self._store, txn), identifier)
-            message = desk.message(delivery.id, desk.get(format.LEASED, delivery.id))
-            if message is None:
-                raise LeaseLostError(f"Message {delivery.id} is gone: a limit of queue {self._store.path} took it.")
-            data = message[1]
-            del desk, message
-            try:
-                yield data
-            finally:
-                try:
-                    data.release()
-                except BufferError:
-                    # Something made from it (a NumPy array) is still there; it must not be used any more.
-                    logger.debug("A view of message %d was kept beyond its block.", delivery.id)
+        name = format.subscriber_db(identifier.encode())
+        with self._store.view(name) as view:
+            view.data = self._stored(view, identifier, delivery)
+            yield view.data
+
+    def _stored(self, view: View, identifier: str, delivery: Delivery) -> memoryview:
+        if view.txn is None:
+            raise LeaseLostError(f"Message {delivery.id} belongs to the parent process.")
+        desk = Desk(Work(self._store, view.txn), identifier)
+        message = desk.message(delivery.id, desk.get(format.LEASED, delivery.id))
+        if message is None:
+            raise LeaseLostError(f"Message {delivery.id} is gone: a limit of queue {self._store.path} took it.")
+        return message[1]
 
     def waiter(self, identifier: str | None) -> LocalWaiter:
         """Return a waiter for messages."""

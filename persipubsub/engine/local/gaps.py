@@ -34,9 +34,7 @@ def ahead_between(desk: Desk, start: int, end: int) -> Ahead:
     """Return what was settled or taken ahead of the position between two ids."""
     record = desk.record
     settled = [found for found in desk.ids(AHEAD) if start <= found < end] if record.ahead else []
-    taken = (
-        [found for found, hold in desk.each(LEASED, start) if found < end and hold.top] if record.top else []
-    )
+    taken = [found for found, hold in desk.each(LEASED, start) if found < end and hold.top] if record.top else []
     return Ahead(settled, taken)
 
 
@@ -85,4 +83,3 @@ def pass_over(desk: Desk, start: int, end: int) -> None:
             desk.unlease(message_id, hold)
             hold.top = False
             desk.lease(message_id, hold)
-

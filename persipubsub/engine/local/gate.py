@@ -36,6 +36,12 @@ class Gate:
             if self._closed_by is not None:
                 self._changed.notify_all()
 
+    __enter__ = enter
+
+    def __exit__(self, *_: object) -> None:
+        """Announce the end of a transaction."""
+        self.leave()
+
     @contextmanager
     def view(self) -> Iterator[None]:
         """Announce a read transaction that lasts while the user's code runs."""
@@ -92,3 +98,8 @@ class Gate:
         with self._changed:
             self._closed_by = None
             self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Start anew in a forked child, where a thread that held the lock does not exist."""
+        self._changed = threading.Condition(threading.Lock())
+        self._closed_by = None

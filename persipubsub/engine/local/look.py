@@ -34,7 +34,7 @@ def statistics(store: Store) -> Statistics:
             file_bytes=os.stat(store.path / "data.mdb").st_blocks * 512,
             first_id=first if oldest is not None else None,
             last_id=_last_id(work) if oldest is not None else None,
-            oldest_age=None if oldest is None else max(0.0, (store.clock.wall_ns() - format.sent_at(oldest)) / 1e9),
+            oldest_age=None if oldest is None else (work.now_ns - format.sent_at(oldest)) / 1e9,
             published=state.published,
             deduplicated=state.deduplicated,
             unrouted=state.unrouted,

@@ -27,6 +27,8 @@ from persipubsub.errors import (
 from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 _stores: dict[tuple[int, int], Store] = {}
+#: Stores of the parent, in a forked child that has not opened one of its own yet.
+_inherited: list[Store] = []
 _guard = threading.Lock()
 _OPENING_TIMEOUT = 30.0
 
@@ -190,6 +192,9 @@ def open_local(path: pathlib.Path) -> LocalEngine:
         identity = files.identity(path)
         store = _stores.get(identity)
         if store is None:
+            while _inherited:
+                _inherited[-1].let_go()
+                _inherited.pop()
             store = _stores[identity] = _open_store(path)
         store.users += 1
     return LocalEngine(store, lambda: _release(identity, store))
@@ -300,6 +305,7 @@ def _after_fork_in_child() -> None:
     _guard = threading.Lock()
     for store in _stores.values():
         store.abandon()
+        _inherited.append(store)
     _stores.clear()
 
 

@@ -272,7 +272,11 @@ def _prune(work: Work, messages: int, payload: int, *, newest: bool) -> int:
         _record_gone(work, low, high + 1, OVERFLOW)
         which = "newest" if newest else "oldest"
         work.log(
-            logging.WARNING, "the high-water mark is reached, pruned the %s %d messages (%d bytes)", which, deleted, freed
+            logging.WARNING,
+            "the high-water mark is reached, pruned the %s %d messages (%d bytes)",
+            which,
+            deleted,
+            freed,
         )
     return deleted
 

@@ -84,7 +84,9 @@ def add(work: Work, identifier: str, settings: SubscriberSettings, start: Start,
             differing = [name for name in stored.__struct_fields__ if getattr(stored, name) != getattr(settings, name)]
             raise SettingsMismatchError(
                 f"Subscriber {identifier!r} of queue {work.store.path} exists with other settings: "
-                + ", ".join(f"{name} is {getattr(stored, name)!r}, not {getattr(settings, name)!r}" for name in differing)
+                + ", ".join(
+                    f"{name} is {getattr(stored, name)!r}, not {getattr(settings, name)!r}" for name in differing
+                )
                 + ". Change it with Control.configure_subscriber(), or remove it first."
             )
         return

@@ -101,6 +101,15 @@ def settle_to_top(desk: Desk, receipt: Receipt) -> None:
     _settle_before(desk, receipt.id + 1)
 
 
+def return_to_top(desk: Desk, receipt: Receipt) -> None:
+    """Undo a take of the newest message.
+
+    :raise LeaseLostError: it is not held any more
+    """
+    check(desk, [receipt])
+    give_back(desk, [receipt], delay_ns=0, reason=None, undelivered=True)
+
+
 def purge(desk: Desk) -> int:
     """Settle everything that waits for the subscriber and nobody holds; return how many."""
     return _settle_before(desk, desk.work.state.next_id)
@@ -147,9 +156,7 @@ def seek(desk: Desk, position: int) -> None:
     desk.work.ring_for_messages()
 
 
-def give_back(
-    desk: Desk, receipts: Sequence[Receipt], *, delay_ns: int, reason: str | None, undelivered: bool
-) -> None:
+def give_back(desk: Desk, receipts: Sequence[Receipt], *, delay_ns: int, reason: str | None, undelivered: bool) -> None:
     """Give takes back.
 
     :raise LeaseLostError: one of them is not held any more (``undelivered`` ones are left alone instead)

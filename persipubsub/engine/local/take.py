@@ -1,6 +1,5 @@
 """Taking messages: what was given back and what has become due first, then onward from the position."""
 
-
 import msgspec
 
 from persipubsub.engine.base import Delivery
@@ -88,9 +87,7 @@ def _read_meta(stored: memoryview) -> Meta | None:
         return None
 
 
-def _take_ready(
-    desk: Desk, message_id: int, hold: Hold, lease: Lease, deadline: int, ordinal: int
-) -> Delivery | None:
+def _take_ready(desk: Desk, message_id: int, hold: Hold, lease: Lease, deadline: int, ordinal: int) -> Delivery | None:
     message = desk.message(message_id, hold)
     if message is None:
         desk.unready(message_id, hold)

@@ -41,7 +41,10 @@ MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
         "or a shared pid namespace",
     ),
     lmdb.ReadonlyError: (QueuePermissionError, "the files may not be written ({error})"),
-    lmdb.TxnFullError: (QueueError, "the batch touches too many pages for one transaction ({error}); send smaller ones"),
+    lmdb.TxnFullError: (
+        QueueError,
+        "the batch touches too many pages for one transaction ({error}); send smaller ones",
+    ),
     lmdb.DbsFullError: (QueueError, "too many subscribers are open in this process ({error})"),
     lmdb.CursorFullError: (QueueDamagedError, _DAMAGED),
     lmdb.PageFullError: (QueueDamagedError, _DAMAGED),

@@ -160,5 +160,3 @@ def read_settings(txn: Transaction, queue: Database) -> Settings:
             found[name[len(prefix) :].decode()] = msgspec.msgpack.decode(value)
     known: Sequence[str] = Settings.__struct_fields__
     return msgspec.convert({name: value for name, value in found.items() if name in known}, Settings)
-
-

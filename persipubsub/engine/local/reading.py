@@ -1,0 +1,110 @@
+"""Read transactions: short ones for the engine, and views, which last while the user's code runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from persipubsub.engine.local import format
+from persipubsub.engine.local.translate import translate
+from persipubsub.errors import QueueBusyError
+
+if TYPE_CHECKING:
+    from persipubsub.engine.local.store import Store, Transaction
+
+#: How often a read follows a map that others have grown before it gives up.
+_MOST_GROWTHS = 100
+
+
+class View:
+    """A read transaction and what was read from it, held here so that a forked child can let go of them."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.txn: Transaction | None = None
+        self.data = memoryview(b"")
+
+    def release(self) -> bool:
+        """Make the data unreadable; False if something made from it is still there."""
+        try:
+            self.data.release()
+        except BufferError:
+            return False
+        return True
+
+
+class Reader:
+    """Begins read transactions of one store."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from ``store``."""
+        self._store = store
+        self._views: set[View] = set()
+
+    @contextmanager
+    def read(self, *names: bytes) -> Iterator[Transaction]:
+        """Give a read transaction; the sub-databases ``names`` are made ready for it.
+
+        Buffers that come from it die with it.
+        """
+        self._make_ready(names)
+        with self._store.gate:
+            txn = self._begin()
+            try:
+                yield txn
+            except lmdb.Error as error:
+                raise translate(error, self._store.path) from error
+            finally:
+                txn.abort()
+
+    @contextmanager
+    def view(self, *names: bytes) -> Iterator[View]:
+        """Give a read transaction that lasts while the user's code runs; it ends nothing in a forked child."""
+        self._make_ready(names)
+        view = View()
+        with self._store.gate.view():
+            view.txn = self._begin()
+            self._views.add(view)
+            try:
+                yield view
+            finally:
+                self._views.discard(view)
+                view.release()
+                txn, view.txn = view.txn, None
+                if txn is not None:
+                    txn.abort()
+
+    def abandon(self) -> bool:
+        """Let go of the views that a forked child inherited, without ending the parent's; False if one is in use."""
+        if not all([view.release() for view in self._views]):
+            return False
+        for view in self._views:
+            view.txn = None
+        self._views.clear()
+        return True
+
+    def _make_ready(self, names: tuple[bytes, ...]) -> None:
+        if not self._store.handles.have((*format.FIXED_DBS, *names)):
+            self._store.write(lambda work: [work.handle(name) for name in names], makes_room=True)
+
+    def _begin(self) -> Transaction:
+        store = self._store
+        for _ in range(_MOST_GROWTHS):
+            store.check_files()
+            try:
+                return store.begin_reading()
+            except lmdb.MapResizedError:
+                store.gate.leave()
+                try:
+                    store.follow_map()
+                finally:
+                    store.gate.enter()
+            except lmdb.ReadersFullError as error:
+                if not store.env.reader_check():
+                    raise translate(error, store.path) from error
+            except lmdb.Error as error:
+                raise translate(error, store.path) from error
+        raise QueueBusyError(f"Queue {store.path}: another process keeps growing the map; try again.")

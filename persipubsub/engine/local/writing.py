@@ -1,0 +1,271 @@
+"""Commits: one process writes at a time, and threads that write at once share a commit.
+
+The thread that finds nobody writing leads: it carries its own operation and all that others have left
+meanwhile through one transaction. The others find theirs done when their turn comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import lmdb
+
+from persipubsub.engine.local import locks
+from persipubsub.engine.local.translate import translate
+from persipubsub.engine.local.work import Work
+from persipubsub.errors import QueueBusyError, StorageFullError
+
+if TYPE_CHECKING:
+    from persipubsub.engine.local.store import Store
+
+logger = logging.getLogger("persipubsub")
+
+T = TypeVar("T")
+
+#: A map that is still full after so many growths will not do.
+_MOST_GROWTHS = 64
+#: Attempts to get the write lock before the first sleep: most transactions take microseconds.
+_SPINS = 50
+_SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
+
+
+class Job(Generic[T]):
+    """One operation on its way through a commit."""
+
+    __slots__ = ("done", "error", "makes_room", "operation", "payload", "result")
+
+    def __init__(self, operation: Callable[[Work], T], payload: int, makes_room: bool) -> None:
+        """Remember what is to be done."""
+        self.operation = operation
+        self.payload = payload
+        self.makes_room = makes_room
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self.done = False
+
+
+class Writer:
+    """Carries operations through write transactions of one store."""
+
+    def __init__(self, store: Store) -> None:
+        """Write to ``store``."""
+        self._store = store
+        #: Held by the thread that leads, and by whoever keeps this process's writers out.
+        self.turn = threading.Lock()
+        self._jobs: list[Job[Any]] = []
+        self._guard = threading.Lock()
+
+    def write(
+        self,
+        operation: Callable[[Work], T],
+        *,
+        payload: int = 0,
+        makes_room: bool = False,
+        undo: Callable[[T], object] | None = None,
+    ) -> T:
+        """Run ``operation`` in a write transaction and commit it to the queue's durability.
+
+        It may be run several times, so it must keep its effects inside the transaction. ``undo`` runs
+        if the calling thread is interrupted after the commit and never gets the result.
+
+        :param payload: bytes that will be stored
+        :param makes_room: the operation may use the reserve of a full disk
+        :raise QueueBusyError: another process keeps the write lock for longer than ``lock_timeout``
+        :raise StorageFullError: no space is left on the disk
+        :raise PersipubsubError: what the operation raises; nothing of it is committed then
+        """
+        job = Job(operation, payload, makes_room)
+        with self._guard:
+            self._jobs.append(job)
+        try:
+            with self.turn:
+                if not job.done:
+                    self._lead()
+        except BaseException:
+            self._withdraw(job, undo)
+            raise
+        return _result(job)
+
+    def write_alone(self, operation: Callable[[Work, bool], T]) -> T:
+        """Run ``operation`` while no other transaction of this process lives, if that can be had in a second.
+
+        The second argument tells the operation whether it is so.
+        """
+        with self.turn, self._store.gate.alone(1.0) as granted:
+            job = Job(lambda work: operation(work, granted), 0, True)
+            self._carry([job])
+        return _result(job)
+
+    def rehearse(self, operation: Callable[[Work], T]) -> T:
+        """Run ``operation`` in a write transaction that is not committed."""
+        store = self._store
+        with self.turn:
+            self.lock()
+            try:
+                with store.gate:
+                    txn = store.begin_writing()
+                    opened = store.handles.opened_in(txn)
+                    try:
+                        return operation(Work(store, txn))
+                    finally:
+                        txn.abort()
+                        store.handles.forget(opened)
+            except lmdb.Error as error:
+                raise translate(error, store.path) from error
+            finally:
+                self.unlock()
+
+    def _withdraw(self, job: Job[T], undo: Callable[[T], object] | None) -> None:
+        """Take back a job whose thread was interrupted, or undo it if it was committed already."""
+        with self._guard:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                return
+        with self.turn:  # whoever carries it is done by then
+            pass
+        if job.done and job.error is None and undo is not None:
+            undo(job.result)  # type: ignore[arg-type]
+
+    def _lead(self) -> None:
+        """Carry all waiting jobs."""
+        with self._guard:
+            jobs, self._jobs = self._jobs, []
+        try:
+            self._carry(jobs)
+        except BaseException:
+            # An interrupt in this thread is not the others' affair: they try again.
+            with self._guard:
+                self._jobs[:0] = [job for job in jobs if not job.done]
+            raise
+
+    def _carry(self, jobs: list[Job[Any]]) -> None:
+        """Carry jobs through one commit, or through one each where the disk has no room for all."""
+        try:
+            work = self._commit_locked(jobs)
+        except StorageFullError as error:
+            if len(jobs) == 1:
+                jobs[0].error, jobs[0].done = error, True
+            else:
+                for job in jobs:
+                    if not job.done:
+                        job.error = None
+                        self._carry([job])
+            return
+        except Exception as error:
+            for job in jobs:
+                if not job.done:
+                    job.error, job.done = error, True
+            return
+        if work is not None:
+            for kind in work.rings:
+                self._store.bells.ring(kind)
+            for line in work.logs:
+                logger.log(*line)
+
+    def _commit_locked(self, jobs: list[Job[Any]]) -> Work | None:
+        self._store.check_files()
+        self.lock()
+        try:
+            return self._commit(jobs)
+        finally:
+            self.unlock()
+
+    def lock(self) -> None:
+        """Keep the other processes' writers out, waiting for at most ``lock_timeout``.
+
+        LMDB's own lock cannot be waited for with a bound, nor interrupted.
+        """
+        store = self._store
+        if store.locks.try_exclusive(locks.WRITER):
+            return
+        deadline = time.monotonic() + store.lock_timeout
+        attempt = 0
+        while not store.locks.try_exclusive(locks.WRITER):
+            attempt += 1
+            if attempt < _SPINS:
+                os.sched_yield()
+                continue
+            if time.monotonic() > deadline:
+                raise QueueBusyError(
+                    f"Queue {store.path}: process {store.locks.holder(locks.WRITER)} has kept the write lock for "
+                    f"{store.lock_timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
+                )
+            time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))
+
+    def unlock(self) -> None:
+        """Let other processes write."""
+        self._store.locks.unlock(locks.WRITER)
+
+    def _commit(self, jobs: list[Job[Any]]) -> Work | None:
+        """Run jobs in one transaction, leaving out those that raise; return it, ``None`` if all did."""
+        store = self._store
+        growths = 0
+        while True:
+            running = [job for job in jobs if job.error is None]
+            work = None
+            if not running:
+                break
+            try:
+                work = self._attempt(running)
+            except lmdb.MapFullError as error:
+                growths += 1
+                if growths > _MOST_GROWTHS:
+                    raise translate(error, store.path) from error
+                store.grow_map(sum(job.payload for job in running))
+            except lmdb.MapResizedError:
+                store.follow_map()
+            except lmdb.DbsFullError as error:
+                store.raise_max_dbs(error)
+            except lmdb.Error as error:
+                raise translate(error, store.path) from error
+            else:
+                if work is not None:
+                    break
+        for job in jobs:
+            job.done = True
+        return work
+
+    def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
+        """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""
+        store = self._store
+        store.reserve(sum(job.payload for job in jobs), makes_room=all(job.makes_room for job in jobs))
+        with store.gate:
+            txn = store.begin_writing()
+            number, opened = txn.id(), store.handles.opened_in(txn)
+            try:
+                work = Work(store, txn)
+                for job in jobs:
+                    try:
+                        job.result = job.operation(work)
+                    except lmdb.Error:
+                        raise
+                    except Exception as error:
+                        job.error = error
+                        return None
+                if not work.finish() and not opened:
+                    return work
+                txn.commit()
+                opened = []
+            except BaseException:
+                if store.last_transaction() >= number:
+                    # Interrupted after the commit: it stands, and the callers' results with it.
+                    opened = []
+                    for job in jobs:
+                        job.done = True
+                raise
+            finally:
+                txn.abort()  # no effect on a committed one
+                store.handles.forget(opened)
+        store.note_commit()
+        return work
+
+
+def _result(job: Job[T]) -> T:
+    if job.error is not None:
+        raise job.error
+    return job.result  # type: ignore[return-value]
