@@ -47,7 +47,9 @@ from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, S
 from persipubsub.manager import QueueManager
 from persipubsub.message import Draft, Message
 from persipubsub.publisher import Publisher
+from persipubsub.retrying import Backoff
 from persipubsub.subscriber import Subscriber
+from persipubsub.worker import Worker, run
 
 __all__ = [
     # opening and administrating
@@ -60,6 +62,10 @@ __all__ = [
     "Subscriber",
     "Message",
     "Messages",
+    # working
+    "run",
+    "Worker",
+    "Backoff",
     # settings
     "HighWaterMark",
     "Strategy",

@@ -55,19 +55,36 @@ def browse(connection: Connection, start: Position, limit: int | None, follow: b
 
     With ``follow`` wait for what is published next, until ``limit`` or for ever.
     """
-    position = resolve(connection.engine(), start)
-    left = limit
+    pages = Pages(connection, resolve(connection.engine(), start), limit)
     room = WaitingRoom()
-
-    def page() -> list[Retained]:
-        return connection.engine().browse(position, _PAGE if left is None else min(_PAGE, left))
-
-    while left is None or left > 0:
-        found = room.until(page, lambda: connection.engine().waiter(None), None if follow else 0.0)
+    while not pages.ended:
+        found = room.until(pages.next, lambda: connection.engine().waiter(None), None if follow else 0.0)
         if not found:
             return
-        for record in found:
-            yield RetainedMessage(record)
-        position = found[-1].id + 1
-        if left is not None:
-            left -= len(found)
+        yield from found
+
+
+class Pages:
+    """Where somebody is who walks over what is retained."""
+
+    def __init__(self, connection: Connection, position: int, limit: int | None) -> None:
+        """Start at ``position``; end after ``limit`` messages."""
+        self._connection = connection
+        self._position = position
+        self._left = limit
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the limit is reached."""
+        return self._left is not None and self._left <= 0
+
+    def next(self) -> list[RetainedMessage]:
+        """Return the next messages, some at a time; an empty list if there are none yet."""
+        found = self._connection.engine().browse(
+            self._position, _PAGE if self._left is None else min(_PAGE, self._left)
+        )
+        if found:
+            self._position = found[-1].id + 1
+            if self._left is not None:
+                self._left -= len(found)
+        return [RetainedMessage(record) for record in found]

@@ -76,6 +76,11 @@ class Connection:
         if self._closed:
             raise ClosedError(f"The environment of {self.location} was closed; open a new one.")
 
+    @property
+    def has_jobs(self) -> bool:
+        """Tell whether finalizers left something to do, which the next use of the engine does first."""
+        return bool(self._jobs)
+
     def _prepare(self) -> Engine:
         with self._lock:
             self.check_open()
@@ -185,9 +190,18 @@ class Handle:
         """Tell whether it was closed, by itself or with its Environment."""
         return self._closed or self._connection.closed
 
-    def _engine(self) -> Engine:
+    def _check_open(self) -> None:
+        """Refuse to go on when closed.
+
+        :raise ClosedError: it was closed, by itself or with its Environment
+        """
         if self._closed:
             raise ClosedError(f"The {type(self).__name__} of {self._connection.location} was closed; make a new one.")
+        self._connection.check_open()
+
+    def _engine(self) -> Engine:
+        if self._closed:
+            self._check_open()
         return self._connection.engine()
 
     def close(self) -> None:

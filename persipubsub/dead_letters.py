@@ -8,6 +8,8 @@ from persipubsub.engine.base import DeadLetterRecord, Engine
 from persipubsub.message import Headers, decode_headers, moment
 
 _PAGE = 256
+Ids = int | Iterable[int] | None
+"""One id, several, or all."""
 
 
 class DeadLetter:
@@ -96,7 +98,7 @@ class DeadLetters:
                 return
             after = page[-1].id
 
-    def requeue(self, ids: int | Iterable[int] | None = None) -> int:
+    def requeue(self, ids: Ids = None) -> int:
         """Make one, several or all deliverable again, as if they had never been delivered.
 
         :param ids: ``None`` means all
@@ -104,7 +106,7 @@ class DeadLetters:
         """
         return self._engine().requeue_dead(self._identifier, optional_ids(ids))
 
-    def discard(self, ids: int | Iterable[int] | None = None) -> int:
+    def discard(self, ids: Ids = None) -> int:
         """Forget one, several or all for good.
 
         :param ids: ``None`` means all

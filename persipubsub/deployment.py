@@ -169,10 +169,11 @@ def _check_free(path: pathlib.Path) -> None:
     :raise OpenError: it is below a file
     """
     for folder in path.parents:
+        if not os.path.lexists(folder):
+            continue  # looked at first: somebody may create it at this moment
         if folder.is_dir():
             return
-        if os.path.lexists(folder):
-            raise OpenError(f"{path} cannot be created: {folder} is not a directory; give the queue another path.")
+        raise OpenError(f"{path} cannot be created: {folder} is not a directory; give the queue another path.")
 
 
 def _wanted(queue: QueueConfig, stored: Settings) -> Settings:
@@ -247,6 +248,8 @@ def _change(queue: QueueConfig, rows: Sequence[Row]) -> None:
     todo = [row for row in rows if row.action in (Action.CREATE, Action.CHANGE, Action.REMOVE)]
     if not todo:
         return
+    # Subscribers first: what they need must not go with a retention or a limit that changes.
+    todo.sort(key=lambda row: row.subscriber is None)
     with Environment(queue.path) as environment, environment.new_control() as control:
         for row in todo:
             if row.subscriber is None:

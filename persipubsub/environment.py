@@ -176,9 +176,7 @@ class Environment:
         :param follow: wait for what is published next, instead of ending
         :raise PositionError: ``start`` means nothing
         """
-        check_position(start)
-        if limit is not None:
-            check_count("limit", limit, 0)
+        check_browsing(start, limit)
         self._connection.engine()
         return browse(self._connection, start, limit, follow)
 
@@ -203,6 +201,17 @@ def _restore(kind: type[Environment], connection: Connection, path: pathlib.Path
     environment._connection = connection
     environment._path = path
     return environment
+
+
+def check_browsing(start: Position, limit: int | None) -> None:
+    """Check the arguments of ``browse``.
+
+    :raise PositionError: ``start`` means nothing
+    :raise SettingsError: ``limit`` is no number of messages
+    """
+    check_position(start)
+    if limit is not None:
+        check_count("limit", limit, 0)
 
 
 def initialize(path: str | os.PathLike[str]) -> Environment:

@@ -12,14 +12,16 @@ from persipubsub.engine import forking
 from persipubsub.engine.base import Delivery, Engine, Entry, Receipt, Waiter
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import DEFAULT_MAX_DELIVERIES
-from persipubsub.message import HELD, LOOKED_AT, SETTLED, Message
+from persipubsub.message import HELD, LOOKED_AT, SETTLED, Received
 from persipubsub.waiting import WaitingRoom
 
 logger = logging.getLogger("persipubsub")
 
-T = TypeVar("T")
+M = TypeVar("M", bound=Received[Any])
 
 Take = Callable[[Engine], list[Delivery]]
+Make = Callable[["Holder[M]", Delivery, Any, int, int], M]
+"""Makes a message of a delivery and its decoded payload; also told the fork generation and the state."""
 
 #: What was tried as often as this and never decoded comes back only after a while: where nothing
 #: makes it a dead letter it would otherwise keep everything behind it from being delivered.
@@ -27,19 +29,22 @@ _PATIENCE = DEFAULT_MAX_DELIVERIES
 _UNDECODABLE_DELAY_NS = 60 * 10**9
 
 
-class Holder(Generic[T]):
+class Holder(Generic[M]):
     """The takes of one Subscriber. Messages keep it, so what they hold is not given back before they are lost.
 
     All bookkeeping is single operations on a dict, which are atomic; so no lock is needed, and none
     can be left locked by a fork.
     """
 
-    def __init__(self, connection: Connection, identifier: str, deserializer: Callable[[bytes], T] | None) -> None:
-        """Take nothing yet."""
+    def __init__(
+        self, connection: Connection, identifier: str, deserializer: Callable[[bytes], Any] | None, make: Make[M]
+    ) -> None:
+        """Take nothing yet; ``make`` makes the messages."""
         self.connection = connection
         self.identifier = identifier
         self.deserializer = deserializer
         self.closed = False
+        self._make = make
         self._generation = forking.generation
         self._held: dict[int, int] = {}
         self._room = WaitingRoom()
@@ -61,7 +66,7 @@ class Holder(Generic[T]):
             self._generation = forking.generation
         return self.connection.engine()
 
-    def is_inherited(self, messages: Sequence[Message[Any]]) -> bool:
+    def is_inherited(self, messages: Sequence[Received[Any]]) -> bool:
         """Tell whether messages were taken by a process that this one was forked from."""
         return bool(messages) and messages[0]._generation != forking.generation
 
@@ -94,22 +99,32 @@ class Holder(Generic[T]):
         lease_ns: int | None,
         *,
         for_view: bool = False,
-    ) -> list[Message[Any]]:
+        before: Callable[[], object] | None = None,
+    ) -> list[M]:
         """Take up to ``max_messages`` and decode them; an empty list when the deadline is over.
 
-        What cannot be decoded is given back with the error as its reason, and the next is taken.
+        What cannot be decoded is given back with the error as its reason, and the next is taken. ``before``
+        is called before every look, and ends the wait by raising; see ``wake``.
         """
+
+        def take(engine: Engine) -> list[Delivery]:
+            if before is not None:
+                before()
+            return engine.take(self.identifier, max_messages, lease_ns, with_data=not for_view)
+
         while True:
-            taken = self.wait(
-                lambda engine: engine.take(self.identifier, max_messages, lease_ns, with_data=not for_view), deadline
-            )
+            taken = self.wait(take, deadline)
             if not taken:
                 return []
             messages = self.decode(taken, decode=not for_view)
             if messages:
                 return messages
 
-    def take_newest(self, deadline: float | None, lease_ns: int | None) -> list[Message[Any]]:
+    def wake(self) -> None:
+        """Let those who wait look once more."""
+        self._room.wake()
+
+    def take_newest(self, deadline: float | None, lease_ns: int | None) -> list[M]:
         """Take the newest message; an empty list when the deadline is over."""
 
         def newest(engine: Engine) -> list[Delivery]:
@@ -124,7 +139,7 @@ class Holder(Generic[T]):
             if messages:
                 return messages
 
-    def pop(self, deadline: float | None) -> Message[Any] | None:
+    def pop(self, deadline: float | None) -> M | None:
         """Take and settle one message in one transaction."""
         if self.deserializer is not None:
             # What cannot be decoded must not be settled, so it is decoded in between.
@@ -140,17 +155,17 @@ class Holder(Generic[T]):
         taken = self._room.until(lambda: popped(self.engine()), lambda: self.engine().waiter(self.identifier), deadline)
         return self._wrap(taken[0], SETTLED) if taken else None
 
-    def peek(self) -> Message[Any] | None:
+    def peek(self) -> M | None:
         """Return what the next take would give; an undecodable message raises what the deserializer raised."""
         seen = self.engine().peek(self.identifier)
         return self._wrap(seen[0], LOOKED_AT) if seen else None
 
-    def decode(self, taken: Sequence[Delivery], *, decode: bool = True) -> list[Message[Any]]:
+    def decode(self, taken: Sequence[Delivery], *, decode: bool = True) -> list[M]:
         """Wrap what was taken; give back what cannot be decoded."""
         if self.deserializer is None or not decode:
             generation = forking.generation
-            return [Message(self, delivery, delivery.data, generation) for delivery in taken]
-        messages: list[Message[Any]] = []
+            return [self._make(self, delivery, delivery.data, generation, HELD) for delivery in taken]
+        messages: list[M] = []
         try:
             for delivery in taken:
                 try:
@@ -162,9 +177,9 @@ class Holder(Generic[T]):
             raise
         return messages
 
-    def _wrap(self, delivery: Delivery, state: int) -> Message[Any]:
+    def _wrap(self, delivery: Delivery, state: int) -> M:
         data = delivery.data if self.deserializer is None else self.deserializer(delivery.data)
-        return Message(self, delivery, data, forking.generation, state)
+        return self._make(self, delivery, data, forking.generation, state)
 
     def _return_undecodable(self, delivery: Delivery, error: Exception) -> None:
         delay_ns = 0 if delivery.delivery_count < _PATIENCE else _UNDECODABLE_DELAY_NS
@@ -177,7 +192,7 @@ class Holder(Generic[T]):
 
     # -- settling -----------------------------------------------------------------------------
 
-    def settle(self, messages: Sequence[Message[Any]]) -> None:
+    def settle(self, messages: Sequence[Received[Any]]) -> None:
         """Acknowledge messages, and publish what they staged, in one transaction.
 
         If some were lost the others are settled, each by itself.
@@ -186,28 +201,28 @@ class Holder(Generic[T]):
         """
         self._together(messages, self._settle)
 
-    def settle_to_top(self, message: Message[Any]) -> None:
+    def settle_to_top(self, message: Received[Any]) -> None:
         """Settle what ``take_newest`` gave, and everything before it that nobody else holds."""
 
-        def settle(mine: Sequence[Message[Any]]) -> None:
+        def settle(mine: Sequence[Received[Any]]) -> None:
             self.connection.engine().settle_to_top(self.identifier, mine[0]._delivery.receipt)
 
         self._together((message,), settle)
 
-    def give_back(self, messages: Sequence[Message[Any]], *, delay_ns: int = 0, reason: str | None = None) -> None:
+    def give_back(self, messages: Sequence[Received[Any]], *, delay_ns: int = 0, reason: str | None = None) -> None:
         """Give messages back; what they staged is dropped.
 
         :raise LeaseLostError: names those that were lost; the others are given back
         """
 
-        def give_back(mine: Sequence[Message[Any]]) -> None:
+        def give_back(mine: Sequence[Received[Any]]) -> None:
             self.connection.engine().give_back(
                 self.identifier, [message._delivery.receipt for message in mine], delay_ns=delay_ns, reason=reason
             )
 
         self._together(messages, give_back)
 
-    def give_back_quietly(self, messages: Sequence[Message[Any]], error: BaseException | None) -> None:
+    def give_back_quietly(self, messages: Sequence[Received[Any]], error: BaseException | None) -> None:
         """Give messages back while an exception is on its way, which nothing here may hide."""
         try:
             self.give_back(messages, reason=None if error is None else reason_of(error))
@@ -217,10 +232,10 @@ class Holder(Generic[T]):
         except PersipubsubError:
             logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
 
-    def return_to_top_quietly(self, message: Message[Any]) -> None:
+    def return_to_top_quietly(self, message: Received[Any]) -> None:
         """Undo ``take_newest`` while an exception is on its way."""
 
-        def undo(mine: Sequence[Message[Any]]) -> None:
+        def undo(mine: Sequence[Received[Any]]) -> None:
             self.connection.engine().return_to_top(self.identifier, mine[0]._delivery.receipt)
 
         try:
@@ -247,15 +262,15 @@ class Holder(Generic[T]):
         except PersipubsubError:
             logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
 
-    def reject(self, message: Message[Any], reason: str) -> None:
+    def reject(self, message: Received[Any], reason: str) -> None:
         """Move a message to the dead letters."""
 
-        def reject(mine: Sequence[Message[Any]]) -> None:
+        def reject(mine: Sequence[Received[Any]]) -> None:
             self.connection.engine().reject(self.identifier, [mine[0]._delivery.receipt], reason)
 
         self._together((message,), reject)
 
-    def extend(self, message: Message[Any], lease_ns: int) -> None:
+    def extend(self, message: Received[Any], lease_ns: int) -> None:
         """Prolong a bounded lease."""
         if message._state == SETTLED:
             raise LeaseLostError(f"The message {message.id} is settled already; there is no lease to extend.")
@@ -269,11 +284,13 @@ class Holder(Generic[T]):
             self._held.pop(message_id, None)
         return settled
 
-    def _settle(self, messages: Sequence[Message[Any]]) -> None:
+    def _settle(self, messages: Sequence[Received[Any]]) -> None:
         outgoing = staged_by(messages)
         self.connection.engine().settle(self.identifier, [message._delivery.receipt for message in messages], outgoing)
 
-    def _together(self, messages: Sequence[Message[Any]], operation: Callable[[Sequence[Message[Any]]], None]) -> None:
+    def _together(
+        self, messages: Sequence[Received[Any]], operation: Callable[[Sequence[Received[Any]]], None]
+    ) -> None:
         """Do ``operation`` on all that are held; if some were lost, on each of the others."""
         mine = [message for message in messages if message._state != SETTLED]
         if not mine:
@@ -300,7 +317,7 @@ class Holder(Generic[T]):
                 "the others of this batch were settled. Expect that those are handled elsewhere as well."
             )
 
-    def _check_held(self, messages: Sequence[Message[Any]]) -> None:
+    def _check_held(self, messages: Sequence[Received[Any]]) -> None:
         for message in messages:
             if message._state == LOOKED_AT:
                 raise LeaseLostError(f"The message {message.id} was only looked at; take it with get() or receive().")
@@ -316,7 +333,7 @@ class Holder(Generic[T]):
                 "settle messages before."
             )
 
-    def mark_settled(self, messages: Sequence[Message[Any]]) -> None:
+    def mark_settled(self, messages: Sequence[Received[Any]]) -> None:
         """Note that messages are settled."""
         for message in messages:
             message._state = SETTLED
@@ -414,6 +431,6 @@ class Holder(Generic[T]):
             self.connection.later(release)
 
 
-def staged_by(messages: Sequence[Message[Any]]) -> list[Entry]:
+def staged_by(messages: Sequence[Received[Any]]) -> list[Entry]:
     """Return what messages staged, in their order."""
     return [entry for message in messages if message._staged is not None for entry in message._staged]

@@ -11,28 +11,19 @@ from persipubsub.engine import forking
 from persipubsub.engine.base import Delivery, Engine
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
 from persipubsub.holding import Holder, staged_by
-from persipubsub.message import HELD, Message
+from persipubsub.message import HELD, Message, Received
 
+M = TypeVar("M", bound=Received[Any])
 T = TypeVar("T")
 
 #: Handled messages are acknowledged with the next batch, but never later than this many seconds.
 _FLUSH_AFTER = 1.0
 
 
-class Messages(Generic[T]):
-    """An iterator of messages, closable and a context manager; one thread at a time may use it.
+class Loop(Generic[M]):
+    """The state of one loop: what was taken, what is being handled, what is to be acknowledged."""
 
-    Asking for the next message acknowledges the last, together with what it staged. The
-    acknowledgements are written with the next batch, before a wait, after a second at the latest,
-    and when the loop is closed.
-
-    Leaving the loop, also by ``break``, gives back the message that is being handled and those that
-    were taken with it. Python does not tell an iterator that its loop was left: the end of a ``with``
-    block or ``close()`` does, or else the moment when the iterator is lost (in CPython, right at the
-    end of the loop). What a loop in the body raised becomes the reason only with a ``with`` block.
-    """
-
-    def __init__(self, holder: Holder[T], batch: int, timeout: float | None, lease_ns: int | None) -> None:
+    def __init__(self, holder: Holder[M], batch: int, timeout: float | None, lease_ns: int | None) -> None:
         """Take nothing yet."""
         deadline_of(timeout)
         self._holder = holder
@@ -41,25 +32,54 @@ class Messages(Generic[T]):
         self._lease_ns = lease_ns
         self._generation = forking.generation
         self._ready: deque[Delivery] = deque()
-        self._current: Message[Any] | None = None
-        self._finished: list[Message[Any]] = []
+        self._current: M | None = None
+        self._finished: list[M] = []
         self._finished_since = 0.0
         self._closed = False
 
-    def __iter__(self) -> Iterator[Message[T]]:
-        return self
-
-    def __next__(self) -> Message[T]:
+    def _advance(self) -> M | None:
+        """Acknowledge the last message and return the next; ``None`` if none came in time."""
         self._check_open()
-        self._finish_current()
+        self._note_finished()
+        if self._flush_is_due():
+            self._flush()
         while True:
             if not self._ready:
                 self._take_batch()
                 if not self._ready:
-                    raise StopIteration
+                    return None
             message = self._hand_over()
             if message is not None:
                 return message
+
+    def _advance_within_batch(self) -> M | None:
+        """Advance if that needs neither a transaction nor the user's deserializer; else change nothing."""
+        self._check_open()
+        if self._holder.deserializer is None and not self._holder.connection.has_jobs and not self._flush_is_due():
+            while self._ready:
+                self._note_finished()
+                message = self._hand_over()
+                if message is not None:
+                    return message
+        return None
+
+    def _retreat(self) -> None:
+        """Give back what ``_advance`` returned, because it never reached the caller; without raising."""
+        current, self._current = self._current, None
+        if current is not None:
+            self._holder.return_undelivered([current._delivery])
+
+    def _rest(self) -> None:
+        """Acknowledge what was handled and give back what is ready, because nobody asks for the next message now."""
+        if self._closed or self._generation != forking.generation:
+            return
+        ready, self._ready = self._ready, deque()
+        self._note_finished()
+        try:
+            if self._finished:
+                self._flush()
+        finally:
+            self._holder.return_undelivered(list(ready))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -74,14 +94,15 @@ class Messages(Generic[T]):
         self._current = None
         self._finished = []
 
-    def _finish_current(self) -> None:
+    def _note_finished(self) -> None:
         message, self._current = self._current, None
         if message is not None and message._state == HELD:
             if not self._finished:
                 self._finished_since = time.monotonic()
             self._finished.append(message)
-        if self._finished and time.monotonic() - self._finished_since > _FLUSH_AFTER:
-            self._flush()
+
+    def _flush_is_due(self) -> bool:
+        return bool(self._finished) and time.monotonic() - self._finished_since > _FLUSH_AFTER
 
     def _flush(self) -> None:
         finished, self._finished = self._finished, []
@@ -120,7 +141,7 @@ class Messages(Generic[T]):
         self._holder.mark_settled(finished)
         return taken
 
-    def _hand_over(self) -> Message[T] | None:
+    def _hand_over(self) -> M | None:
         """Give the next one of the batch to the caller, unless it was lost or cannot be decoded."""
         delivery = self._ready[0]
         try:
@@ -159,12 +180,8 @@ class Messages(Generic[T]):
             self._holder.give_back_quietly((current,), error)
         self._holder.return_undelivered(list(ready))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def _leave(self, error: BaseException | None) -> None:
+        """Close because a block ended, and tell ``error`` as the reason; it is not hidden by another."""
         try:
             self._close(error)
         except PersipubsubError:
@@ -190,3 +207,34 @@ class Messages(Generic[T]):
                     holder.return_undelivered(ready)
 
             holder.connection.later(give_up)
+
+
+class Messages(Loop[Message[T]]):
+    """An iterator of messages, closable and a context manager; one thread at a time may use it.
+
+    Asking for the next message acknowledges the last, together with what it staged. The
+    acknowledgements are written with the next batch, before a wait, after a second at the latest,
+    and when the loop is closed.
+
+    Leaving the loop, also by ``break``, gives back the message that is being handled and those that
+    were taken with it. Python does not tell an iterator that its loop was left: the end of a ``with``
+    block or ``close()`` does, or else the moment when the iterator is lost (in CPython, right at the
+    end of the loop). What a loop in the body raised becomes the reason only with a ``with`` block.
+    """
+
+    def __iter__(self) -> Iterator[Message[T]]:
+        return self
+
+    def __next__(self) -> Message[T]:
+        message = self._advance()
+        if message is None:
+            raise StopIteration
+        return message
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave(error)

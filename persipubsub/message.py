@@ -171,26 +171,12 @@ SETTLED = 1
 LOOKED_AT = 2
 
 
-class Message(Generic[T]):
-    """A message as a subscriber received it.
-
-    Until it is settled it belongs to this process; how long, the lease says. Settle it with ``ack``,
-    ``nack`` or ``reject``, unless a block or a loop does so. A second settlement of the same object
-    does nothing.
-
-    >>> import persipubsub
-    >>> with persipubsub.Environment("memory:") as env:
-    ...     control = env.new_control(subscriber_ids={"worker"})
-    ...     _ = env.new_publisher().send(b"frame", headers={"camera": "left"})
-    ...     message = env.new_subscriber("worker").get(timeout=0)
-    ...     print(message.data, message.headers, message.delivery_count)
-    ...     message.ack()
-    b'frame' {'camera': 'left'} 1
-    """
+class Received(Generic[T]):
+    """What is known about a message that a subscriber received; how it is settled, subclasses say."""
 
     __slots__ = ("data", "_delivery", "_headers", "_holder", "_state", "_staged", "_generation")
 
-    def __init__(self, holder: "Holder[T]", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
+    def __init__(self, holder: "Holder[Any]", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
         """Wrap ``delivery``, taken in the process of the fork ``generation``; subscribers do so."""
         #: The payload as bytes, or what the subscriber's deserializer made of it.
         self.data = data
@@ -253,44 +239,6 @@ class Message(Generic[T]):
         """Return how many messages this subscriber lost to limits just before this one."""
         return self._delivery.missed
 
-    def ack(self) -> None:
-        """Settle it, and publish what was staged by ``send``, in one transaction.
-
-        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
-        :raise QueueFullError: there is no room for what was staged; nothing was changed
-        """
-        self._holder.settle((self,))
-
-    def nack(self, delay: float = 0, reason: str | None = None) -> None:
-        """Give it back: it is the next one delivered, or comes when ``delay`` seconds are over.
-
-        What was staged is dropped. After the subscriber's ``max_deliveries`` it is dead instead.
-
-        :param delay: seconds
-        :param reason: shown as ``last_error`` with the next delivery, and with the dead letter
-        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
-        """
-        delay_ns = delay_ns_of(delay)
-        text = None if reason is None else check_reason(reason)
-        self._holder.give_back((self,), delay_ns=delay_ns, reason=text)
-
-    def reject(self, reason: str) -> None:
-        """Move it to the subscriber's dead letters; what was staged is dropped.
-
-        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
-        """
-        self._holder.reject(self, check_reason(reason))
-
-    def extend(self, seconds: float) -> None:
-        """Let its bounded lease end ``seconds`` from now.
-
-        :raise LeaseLostError: it belongs to somebody else by now
-        """
-        lease_ns = lease_ns_of(seconds)
-        if lease_ns is None:
-            raise SettingsError("extend needs a number of seconds, not None.")
-        self._holder.extend(self, lease_ns)
-
     def send(
         self,
         msg: Any,
@@ -321,6 +269,76 @@ class Message(Generic[T]):
             self._staged = []
         self._staged.append(entry)
 
+    def _ack(self) -> None:
+        self._holder.settle((self,))
+
+    def _nack(self, delay: float, reason: str | None) -> None:
+        delay_ns = delay_ns_of(delay)
+        text = None if reason is None else check_reason(reason)
+        self._holder.give_back((self,), delay_ns=delay_ns, reason=text)
+
+    def _reject(self, reason: str) -> None:
+        self._holder.reject(self, check_reason(reason))
+
+    def _extend(self, seconds: float) -> None:
+        lease_ns = lease_ns_of(seconds)
+        if lease_ns is None:
+            raise SettingsError("extend needs a number of seconds, not None.")
+        self._holder.extend(self, lease_ns)
+
     def __repr__(self) -> str:
         state = {HELD: "held", SETTLED: "settled", LOOKED_AT: "looked at"}[self._state]
         return f"<Message {self.id} of {self.subscriber!r}, {self.size} bytes, {state}>"
+
+
+class Message(Received[T]):
+    """A message as a subscriber received it.
+
+    Until it is settled it belongs to this process; how long, the lease says. Settle it with ``ack``,
+    ``nack`` or ``reject``, unless a block or a loop does so. A second settlement of the same object
+    does nothing.
+
+    >>> import persipubsub
+    >>> with persipubsub.Environment("memory:") as env:
+    ...     control = env.new_control(subscriber_ids={"worker"})
+    ...     _ = env.new_publisher().send(b"frame", headers={"camera": "left"})
+    ...     message = env.new_subscriber("worker").get(timeout=0)
+    ...     print(message.data, message.headers, message.delivery_count)
+    ...     message.ack()
+    b'frame' {'camera': 'left'} 1
+    """
+
+    __slots__ = ()
+
+    def ack(self) -> None:
+        """Settle it, and publish what was staged by ``send``, in one transaction.
+
+        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
+        :raise QueueFullError: there is no room for what was staged; nothing was changed
+        """
+        self._ack()
+
+    def nack(self, delay: float = 0, reason: str | None = None) -> None:
+        """Give it back: it is the next one delivered, or comes when ``delay`` seconds are over.
+
+        What was staged is dropped. After the subscriber's ``max_deliveries`` it is dead instead.
+
+        :param delay: seconds
+        :param reason: shown as ``last_error`` with the next delivery, and with the dead letter
+        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
+        """
+        self._nack(delay, reason)
+
+    def reject(self, reason: str) -> None:
+        """Move it to the subscriber's dead letters; what was staged is dropped.
+
+        :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
+        """
+        self._reject(reason)
+
+    def extend(self, seconds: float) -> None:
+        """Let its bounded lease end ``seconds`` from now.
+
+        :raise LeaseLostError: it belongs to somebody else by now
+        """
+        self._extend(seconds)

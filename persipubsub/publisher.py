@@ -7,7 +7,7 @@ from typing import Any
 
 from persipubsub.arguments import deadline_of
 from persipubsub.connection import Connection, Handle
-from persipubsub.engine.base import Entry
+from persipubsub.engine.base import Entry, Waiter
 from persipubsub.errors import MessageError, QueueFullError
 from persipubsub.limits import Strategy
 from persipubsub.message import Draft, Headers, Serializer, make_entry, make_payload
@@ -74,7 +74,7 @@ class Publisher(Handle):
             entry = Entry(data, len(data))
         else:
             options = Draft(None, headers, topic, delay, expires_in, deduplication_id)
-            entry = make_entry(_with_options(msg, options), self._serializer)
+            entry = self._entry(msg, options)
         return self._put([entry], deadline_of(timeout))[0]
 
     def send_many(
@@ -98,23 +98,29 @@ class Publisher(Handle):
         :raise MessageError: a message or an option cannot be taken
         :raise QueueFullError: there is no room for all of them
         """
+        options = Draft(None, headers, topic, delay, expires_in, deduplication_id)
+        transactions = self._transactions(msgs, options)
+        deadline = deadline_of(timeout)
+        self._engine()
+        return as_range([message_id for entries in transactions for message_id in self._put(entries, deadline)])
+
+    def _entry(self, msg: Any, options: Draft) -> Entry:
+        """Check a message and return what is stored."""
+        return make_entry(_with_options(msg, options), self._serializer)
+
+    def _transactions(self, msgs: Iterable[Any], options: Draft) -> list[list[Entry]]:
+        """Check messages and return what is stored, by transactions."""
         if isinstance(msgs, (str, bytes, bytearray, memoryview)):
             raise MessageError("send_many takes an iterable of messages; for a single one use send.")
-        options = Draft(None, headers, topic, delay, expires_in, deduplication_id)
-        entries = [make_entry(_with_options(msg, options), self._serializer) for msg in msgs]
-        if deduplication_id is not None and len(entries) > 1:
+        entries = [self._entry(msg, options) for msg in msgs]
+        if options.deduplication_id is not None and len(entries) > 1:
             raise MessageError(
                 "One deduplication_id for several messages would store the first alone; "
                 "give each a Draft with one of its own."
             )
-        deadline = deadline_of(timeout)
-        if not entries:
-            self._engine()
-            return range(0)
-        transactions = [[entry] for entry in entries] if self._autosync else [entries]
-        ids = [message_id for transaction in transactions for message_id in self._put(transaction, deadline)]
-        whole = range(ids[0], ids[0] + len(ids))
-        return whole if ids == list(whole) else ids
+        if self._autosync:
+            return [[entry] for entry in entries]
+        return [entries] if entries else []
 
     def _put(self, entries: Sequence[Entry], deadline: float | None) -> list[int]:
         try:
@@ -122,29 +128,11 @@ class Publisher(Handle):
         except QueueFullError:
             if deadline == 0.0 or not self._may_wait(entries):
                 raise
-        return self._put_when_there_is_room(entries, deadline)
+        attempt = Attempt(self, entries)
+        return attempt.result(self._room.until(attempt, self._room_waiter, deadline))
 
-    def _put_when_there_is_room(self, entries: Sequence[Entry], deadline: float | None) -> list[int]:
-        full: list[QueueFullError] = []
-
-        def attempt() -> list[int]:
-            engine = self._engine()
-            try:
-                return engine.put(entries)
-            except QueueFullError as error:
-                if not self._may_wait(entries):
-                    raise
-                full[:] = [error]
-                return []
-
-        start = time.monotonic()
-        ids = self._room.until(attempt, lambda: self._engine().room_waiter(), deadline)
-        if not ids:
-            raise QueueFullError(
-                f"{full[0]} No room came within {time.monotonic() - start:.3g} seconds: wait longer, "
-                "or let the subscribers catch up."
-            ) from full[0]
-        return ids
+    def _room_waiter(self) -> Waiter:
+        return self._engine().room_waiter()
 
     def _may_wait(self, entries: Sequence[Entry]) -> bool:
         """Tell whether there may be room later: never for a batch that alone is above the mark."""
@@ -157,6 +145,46 @@ class Publisher(Handle):
         super().close()
         if not self._connection.closed:
             self._room.wake()
+
+
+class Attempt:
+    """Tries again and again to store messages in a ``block`` queue that was full."""
+
+    def __init__(self, publisher: Publisher, entries: Sequence[Entry]) -> None:
+        """Begin to count the time."""
+        self._publisher = publisher
+        self._entries = entries
+        self._start = time.monotonic()
+        self._full: QueueFullError | None = None
+
+    def __call__(self) -> list[int]:
+        """Store them and return their ids; an empty list if there is no room yet."""
+        engine = self._publisher._engine()
+        try:
+            return engine.put(self._entries)
+        except QueueFullError as error:
+            if not self._publisher._may_wait(self._entries):
+                raise
+            self._full = error
+            return []
+
+    def result(self, ids: list[int]) -> list[int]:
+        """Return the ids that the last call returned.
+
+        :raise QueueFullError: there are none, so the time is over
+        """
+        if not ids:
+            raise QueueFullError(
+                f"{self._full} No room came within {time.monotonic() - self._start:.3g} seconds: wait longer, "
+                "or let the subscribers catch up."
+            ) from self._full
+        return ids
+
+
+def as_range(ids: list[int]) -> Sequence[int]:
+    """Return ids as a range if they are one."""
+    whole = range(ids[0], ids[0] + len(ids)) if ids else range(0)
+    return whole if ids == list(whole) else ids
 
 
 def _with_options(msg: Any, options: Draft) -> Draft:

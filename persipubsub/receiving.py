@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 
 from persipubsub.errors import LeaseLostError, SubscriberError
 from persipubsub.holding import Holder
-from persipubsub.message import HELD, Message
+from persipubsub.message import HELD, Received
 
 V = TypeVar("V")
 
-Take = Callable[[], list[Message[Any]]]
+Take = Callable[[], Sequence[Received[Any]]]
 
 
 class Receiving(Generic[V]):
@@ -23,12 +23,12 @@ class Receiving(Generic[V]):
 
     __slots__ = ("_holder", "_take", "_value", "_messages")
 
-    def __init__(self, holder: Holder[Any], take: Take, value: Callable[[list[Message[Any]]], V]) -> None:
+    def __init__(self, holder: Holder[Any], take: Take, value: Callable[[Sequence[Any]], V]) -> None:
         """Remember how to take, and what of it to give to the block."""
         self._holder = holder
         self._take = take
         self._value = value
-        self._messages: list[Message[Any]] = []
+        self._messages: Sequence[Received[Any]] = ()
 
     def __enter__(self) -> V:
         if self._messages:
@@ -46,27 +46,37 @@ class Receiving(Generic[V]):
                 self._settle_or_give_back(messages)
             else:
                 self._give_back(messages, error)
-        self._messages = []
+        self._messages = ()
 
-    def _settle_or_give_back(self, messages: Sequence[Message[Any]]) -> None:
+    def _settle_or_give_back(self, messages: Sequence[Received[Any]]) -> None:
         try:
             self._settle(messages)
         except LeaseLostError:
-            self._messages = []
+            self._messages = ()
             raise
         except BaseException as error:
             self._give_back(messages, error)
-            self._messages = []
+            self._messages = ()
             raise
 
-    def _settle(self, messages: Sequence[Message[Any]]) -> None:
+    def _settle(self, messages: Sequence[Received[Any]]) -> None:
         self._holder.settle(messages)
 
-    def _give_back(self, messages: Sequence[Message[Any]], error: BaseException | None) -> None:
+    def _give_back(self, messages: Sequence[Received[Any]], error: BaseException | None) -> None:
         self._holder.give_back_quietly(messages, error)
 
+    @property
+    def is_holding(self) -> bool:
+        """Tell whether something was taken at the entrance."""
+        return bool(self._messages)
+
+    def retreat(self) -> None:
+        """Give back what was taken at the entrance, because the block never saw it; without raising."""
+        messages, self._messages = self._messages, ()
+        self._holder.return_undelivered([message._delivery for message in messages if message._state == HELD])
+
     @staticmethod
-    def _undo(holder: Holder[Any], messages: Sequence[Message[Any]]) -> None:
+    def _undo(holder: Holder[Any], messages: Sequence[Received[Any]]) -> None:
         holder.release([message._delivery for message in messages if message._state == HELD])
 
     def __del__(self) -> None:
@@ -82,14 +92,20 @@ class ReceivingToTop(Receiving[V]):
 
     __slots__ = ()
 
-    def _settle(self, messages: Sequence[Message[Any]]) -> None:
+    def _settle(self, messages: Sequence[Received[Any]]) -> None:
         self._holder.settle_to_top(messages[0])
 
-    def _give_back(self, messages: Sequence[Message[Any]], error: BaseException | None) -> None:
+    def _give_back(self, messages: Sequence[Received[Any]], error: BaseException | None) -> None:
         self._holder.return_to_top_quietly(messages[0])
 
+    def retreat(self) -> None:
+        """Undo the take at the entrance; without raising."""
+        messages, self._messages = self._messages, ()
+        for message in messages:
+            self._holder.return_to_top_quietly(message)
+
     @staticmethod
-    def _undo(holder: Holder[Any], messages: Sequence[Message[Any]]) -> None:
+    def _undo(holder: Holder[Any], messages: Sequence[Received[Any]]) -> None:
         holder.return_to_top_quietly(messages[0])
 
 
@@ -113,7 +129,7 @@ class ReceivingView(Receiving[memoryview | None]):
         except BaseException as error:
             self._view = None
             self._give_back(self._messages, error)
-            self._messages = []
+            self._messages = ()
             raise
 
     def __exit__(
@@ -127,3 +143,25 @@ class ReceivingView(Receiving[memoryview | None]):
             super().__exit__(type(failure), failure, None)
             raise
         super().__exit__(kind, error, traceback)
+
+    def retreat(self) -> None:
+        """Give back what was taken at the entrance, because the block never saw it."""
+        view, self._view = self._view, None
+        if view is not None:
+            view.__exit__(None, None, None)
+        super().retreat()
+
+
+def payload_of(messages: Sequence[Received[Any]]) -> Any:
+    """Return the payload of a single message, ``None`` if there is none."""
+    return messages[0].data if messages else None
+
+
+def message_of(messages: Sequence[Received[Any]]) -> Any:
+    """Return a single message, ``None`` if there is none."""
+    return messages[0] if messages else None
+
+
+def payloads_of(messages: Sequence[Received[Any]]) -> list[Any]:
+    """Return the payloads of messages."""
+    return [message.data for message in messages]

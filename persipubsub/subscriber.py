@@ -8,11 +8,11 @@ from typing import Any, Generic, TypeVar
 from persipubsub.arguments import check_count, check_ids, deadline_of, lease_ns_of
 from persipubsub.connection import Connection, Handle
 from persipubsub.errors import PositionError, SettingsError
-from persipubsub.holding import Holder
+from persipubsub.holding import Holder, Make
 from persipubsub.iteration import Messages
 from persipubsub.message import Message
 from persipubsub.positions import Position, check_position, nanoseconds, resolve
-from persipubsub.receiving import Receiving, ReceivingToTop, ReceivingView
+from persipubsub.receiving import Receiving, ReceivingToTop, ReceivingView, message_of, payload_of, payloads_of
 
 T = TypeVar("T")
 Deserializer = Callable[[bytes], T]
@@ -47,9 +47,15 @@ class Subscriber(Handle, Generic[T]):
     Environment live.
     """
 
-    def __init__(self, connection: Connection, identifier: str, deserializer: Deserializer[T] | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        identifier: str,
+        deserializer: Deserializer[T] | None = None,
+        make: Make[Any] = Message,
+    ) -> None:
         """Receive from the queue of ``connection``; ``Environment.new_subscriber`` makes subscribers."""
-        self._holder: Holder[T] = Holder(connection, identifier, deserializer)
+        self._holder: Holder[Message[T]] = Holder(connection, identifier, deserializer, make)
         self._loops: weakref.WeakSet[Messages[T]] = weakref.WeakSet()
         super().__init__(connection)
 
@@ -76,13 +82,13 @@ class Subscriber(Handle, Generic[T]):
         :raise LeaseLostError: at the end of the block, when the lease ended and somebody else has the message
         """
         _ignore_retries(retries)
-        return Receiving(self._holder, self._taking(1, timeout, lease), _payload)
+        return Receiving(self._holder, self._taking(1, timeout, lease), payload_of)
 
     def receive_message(
         self, timeout: float | None = 60, *, lease: float | None = None
     ) -> Receiving[Message[T] | None]:
         """Receive as ``receive`` does, with the Message and everything known about it."""
-        return Receiving(self._holder, self._taking(1, timeout, lease), _message)
+        return Receiving(self._holder, self._taking(1, timeout, lease), message_of)
 
     def receive_many(
         self, max_messages: int, timeout: float | None = 60, *, lease: float | None = None
@@ -91,7 +97,7 @@ class Subscriber(Handle, Generic[T]):
 
         They are acknowledged, or given back, together.
         """
-        return Receiving(self._holder, self._taking(max_messages, timeout, lease), _payloads)
+        return Receiving(self._holder, self._taking(max_messages, timeout, lease), payloads_of)
 
     def receive_view(self, timeout: float | None = 60, *, lease: float | None = None) -> ReceivingView:
         """Receive the stored bytes themselves, as a read-only memoryview that is valid inside the block.
@@ -116,7 +122,9 @@ class Subscriber(Handle, Generic[T]):
         _ignore_retries(retries)
         deadline_of(timeout)
         lease_ns = lease_ns_of(lease)
-        return ReceivingToTop(self._holder, lambda: self._holder.take_newest(deadline_of(timeout), lease_ns), _payload)
+        return ReceivingToTop(
+            self._holder, lambda: self._holder.take_newest(deadline_of(timeout), lease_ns), payload_of
+        )
 
     # -- by hand ------------------------------------------------------------------------------
 
@@ -225,18 +233,6 @@ class Subscriber(Handle, Generic[T]):
         deadline_of(timeout)
         lease_ns = lease_ns_of(lease)
         return lambda: self._holder.take(max_messages, deadline_of(timeout), lease_ns)
-
-
-def _payload(messages: list[Message[Any]]) -> Any:
-    return messages[0].data if messages else None
-
-
-def _message(messages: list[Message[Any]]) -> Message[Any] | None:
-    return messages[0] if messages else None
-
-
-def _payloads(messages: list[Message[Any]]) -> list[Any]:
-    return [message.data for message in messages]
 
 
 def _ignore_retries(retries: int | None) -> None:

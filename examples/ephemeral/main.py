@@ -1,4 +1,4 @@
-"""Ask and be answered through one queue: requests by topic, and replies to a subscriber that vanishes with its owner."""
+"""Ask and be answered through one queue; replies go to a subscriber that vanishes with its owner."""
 
 import os
 import tempfile
@@ -48,9 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "queue"
         with Environment(path) as env:
-            control = env.new_control(
-                {"server": SubscriberSettings(topic_filter="sum")}, durability=Durability.PROCESS
-            )
+            control = env.new_control({"server": SubscriberSettings(topic_filter="sum")}, durability=Durability.PROCESS)
             server = threading.Thread(target=serve, args=(path, 3))
             server.start()
             ann, bob = Client(path, "ann"), Client(path, "bob")

@@ -30,14 +30,14 @@ def main() -> None:
 
             message = worker.get(timeout=0, lease=30)  # psmq: queue.get(visibility_timeout=30)
             if message is not None:
-                print("got:", message.data, "retrieved", message.delivery_count, "time,", dict(message.headers))
+                print("got:", message.data, "retrievals:", message.delivery_count, dict(message.headers))
                 message.ack()  # psmq: queue.delete(message.message_id)
 
             message = worker.pop(timeout=0)  # psmq: queue.pop()
             print("popped:", message and message.data)
 
             while (message := worker.get(timeout=0)) is not None:
-                print("failing:", message.data, "retrieved", message.delivery_count, "time(s), hidden no more at once")
+                print("failing:", message.data, "retrievals:", message.delivery_count)
                 message.nack(reason="mailbox full")
             for letter in env.open_control().dead_letters("worker"):
                 print("gave up:", letter.data.decode(), "after", letter.delivery_count, "because of", letter.reason)

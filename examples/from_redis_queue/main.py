@@ -39,12 +39,14 @@ def main() -> None:
                 print("handed out again:  ", message.data, "delivery", message.delivery_count)
                 message.ack()  # redis-queue: queue.mark_done("tasks", id)
 
-            late = worker.get(timeout=POP_TIMEOUT, lease=0.05)
-            if late is not None:
+            late = worker.get(timeout=POP_TIMEOUT)
+            message = worker.get(timeout=POP_TIMEOUT)
+            if late is not None and message is not None:
                 print("a worker is late:  ", late.data)
-                while (message := worker.get(timeout=POP_TIMEOUT)) is not None and message.id != late.id:
-                    print("meanwhile, no wait:", message.data)
-                    message.ack()
+                print("meanwhile, no wait:", message.data)
+                message.ack()
+                late.extend(0.05)  # instead of the task timeout, so that this program does not take 30 seconds
+                message = worker.get(timeout=POP_TIMEOUT)
                 if message is not None:
                     print("handed out again:  ", message.data, "delivery", message.delivery_count)
                     message.ack()

@@ -19,6 +19,7 @@ from persipubsub.cli import (
     status,
     subscribers,
     tail,
+    work,
 )
 from persipubsub.errors import PersipubsubError, QueueError
 
@@ -52,7 +53,7 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-for _command in (deploy, status, send, receive, tail, seek, prune, clear, check, demo):
+for _command in (deploy, status, send, receive, work, tail, seek, prune, clear, check, demo):
     app.command(_command.NAME, help=_command.HELP)(_command.command)
 app.add_typer(subscribers.app, name="subscribers")
 app.add_typer(dead_letters.app, name="dead-letters")

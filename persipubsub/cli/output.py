@@ -30,7 +30,7 @@ def console(*, stderr: bool = False) -> Console:
     result = Console(stderr=stderr, highlight=False)
     if not result.is_terminal:
         # A table in a file or a pipe is not cut at the width of a terminal that is not there.
-        result.width = 200
+        result.width = 10_000
     return result
 
 
@@ -42,7 +42,7 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table; columns whose name starts with ``#`` are numbers."""
-    result = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    result = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         result.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
     return result

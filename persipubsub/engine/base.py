@@ -254,6 +254,12 @@ class Engine(Protocol):
         :raise StorageFullError: no space on the disk
         """
 
+    def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
+        """Store several callers' batches, in one transaction where the engine can; never raises for one of them.
+
+        :return: for each its ids, or the error for which nothing of it was stored, as ``put`` raises it
+        """
+
     def room_waiter(self) -> Waiter:
         """Return a waiter that is woken when messages left the queue."""
 

@@ -67,7 +67,9 @@ class Queue:
         self._open.append(environment)
         return environment
 
-    def deploy(self, subscribers: Iterable[str] | Mapping[str, SubscriberSettings] = ("a",), **settings: Any) -> Control:
+    def deploy(
+        self, subscribers: Iterable[str] | Mapping[str, SubscriberSettings] = ("a",), **settings: Any
+    ) -> Control:
         """Create the queue; the limits are given by their own names."""
         mark = {name: settings.pop(name) for name in _LIMITS if name in settings}
         given = subscribers if isinstance(subscribers, Mapping) else set(subscribers)

@@ -21,7 +21,9 @@ from persipubsub import (
 from tests.contract.support import Queue, rest
 
 
-@pytest.mark.parametrize("payload", ["text", None, 5, 1.5, [b"x"], {"a": 1}, object(), (1, 2)], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "payload", ["text", None, 5, 1.5, [b"x"], {"a": 1}, object(), (1, 2)], ids=lambda value: type(value).__name__
+)
 def test_a_message_that_is_not_bytes_like(queue: Queue, payload: object) -> None:
     queue.deploy()
     for call in (
@@ -47,7 +49,18 @@ def test_buffers_of_other_shapes_are_bytes_like(queue: Queue) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [5, "text", [("a", "b")], {"": "empty"}, {1: "a"}, {b"k": "a"}, {"a": 1}, {"a": None}, {"a": "\ud800"}, {"\ud800": "a"}],
+    [
+        5,
+        "text",
+        [("a", "b")],
+        {"": "empty"},
+        {1: "a"},
+        {b"k": "a"},
+        {"a": 1},
+        {"a": None},
+        {"a": "\ud800"},
+        {"\ud800": "a"},
+    ],
     ids=ascii,
 )
 def test_headers_that_cannot_be_kept(queue: Queue, headers: Any) -> None:
@@ -61,12 +74,10 @@ def test_headers_are_bounded(queue: Queue) -> None:
     queue.deploy()
     with pytest.raises(MessageTooLargeError, match="'large'"):
         queue.pub.send(b"x", headers={"large": "x" * 65_536})
-    headers: dict[str, str | bytes] = {"large": b"x" * 65_500, "": ""}
-    del headers[""]
+    headers = {"large": b"x" * 65_500}
     queue.pub.send(b"x", headers=headers)
-    assert dict(queue.take().headers) == headers
     queue.pub.send(b"y", headers={})
-    assert dict(queue.take().headers) == {}
+    assert [dict(message.headers) for message in queue.sub().get_many(2, timeout=0)] == [headers, {}]
 
 
 def test_a_message_that_is_too_large(queue: Queue) -> None:
@@ -122,12 +133,12 @@ def test_a_number_of_messages_that_makes_no_sense(queue: Queue, count: Any) -> N
     assert queue.lag() == (1, 0, 0)
 
 
-@pytest.mark.parametrize("ids", ["1", -1, 2**64, 1.5, True, None, ["1"], [1, -1], b"1x"[1:] + b""], ids=repr)
+@pytest.mark.parametrize("ids", ["1", -1, 2**64, 1.5, True, None, ["1"], [1, -1]], ids=repr)
 def test_ids_that_are_none(queue: Queue, ids: Any) -> None:
     queue.deploy()
     queue.fill(2)
     with pytest.raises(MessageError, match="id of a message"):
-        queue.sub().ack(ids if ids != b"x" else "x")
+        queue.sub().ack(ids)
     assert queue.lag() == (2, 0, 0)
 
 
@@ -156,7 +167,9 @@ def test_nothing_is_deployed(queue: Queue) -> None:
     queue.deploy()
 
 
-@pytest.mark.parametrize("identifiers", ["text", b"bytes", 5, ["good", ""], ["good", 5], {"good": "no settings"}], ids=repr)
+@pytest.mark.parametrize(
+    "identifiers", ["text", b"bytes", 5, ["good", ""], ["good", 5], {"good": "no settings"}], ids=repr
+)
 def test_a_deployment_of_nonsense_creates_nothing(queue: Queue, identifiers: Any) -> None:
     with pytest.raises((IdentifierError, SettingsError)):
         queue.env.new_control(identifiers)

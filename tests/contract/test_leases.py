@@ -1,6 +1,7 @@
 """Leases: how long they last, and that nobody settles what somebody else has."""
 
 import datetime
+from collections.abc import Callable
 
 import pytest
 
@@ -165,7 +166,7 @@ def test_each_take_is_fenced_off_from_the_one_before(queue: Queue) -> None:
 def test_a_block_whose_lease_was_lost_says_so(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
-    with pytest.raises(LeaseLostError, match="1"), queue.sub().receive(timeout=0, lease=1):
+    with pytest.raises(LeaseLostError, match="1"), queue.sub().receive(timeout=0, lease=1):  # noqa: PT012
         queue.clock.go(2)
         other = queue.take()
     assert queue.lag() == (0, 1, 0)
@@ -175,7 +176,7 @@ def test_a_block_whose_lease_was_lost_says_so(queue: Queue) -> None:
 def test_an_exception_is_not_hidden_by_a_lost_lease(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
-    with pytest.raises(ValueError, match="mine"), queue.sub().receive(timeout=0, lease=1):
+    with pytest.raises(ValueError, match="mine"), queue.sub().receive(timeout=0, lease=1):  # noqa: PT012
         queue.clock.go(2)
         other = queue.take()
         raise ValueError("mine")
@@ -252,7 +253,7 @@ def test_a_held_message_that_a_limit_took_ends_quietly_and_counts_as_lost(queue:
         with queue.sub().receive(timeout=0):
             queue.fill(1)
     elif end == "exception":
-        with pytest.raises(ValueError), queue.sub().receive(timeout=0):
+        with pytest.raises(ValueError), queue.sub().receive(timeout=0):  # noqa: PT012
             queue.fill(1)
             raise ValueError
     elif end == "loop":
@@ -264,12 +265,13 @@ def test_a_held_message_that_a_limit_took_ends_quietly_and_counts_as_lost(queue:
         message = queue.take(lease=60)
         queue.fill(1)
         assert queue.figures().lost == 1
-        {
+        ends: dict[str, Callable[[], None]] = {
             "ack": message.ack,
             "nack": message.nack,
             "reject": lambda: message.reject("no"),
             "extend": lambda: message.extend(1),
-        }[end]()
+        }
+        ends[end]()
         message.ack()
     figures = queue.figures()
     assert (figures.lost, figures.settled, figures.dead) == (1, 0, 0)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from functools import partial
 
 import pytest
 
@@ -256,7 +257,7 @@ def test_block_under_load_loses_nothing_and_never_exceeds_the_mark(queue: Queue)
         for number in range(20):
             pub.send_many([b"%d %d" % (name, number)] * 2)
 
-    run_all(consume, *[lambda name=name: publish(name) for name in range(3)])  # type: ignore[misc]
+    run_all(consume, *[partial(publish, name) for name in range(3)])
     assert len(received) == 120
     assert queue.statistics().pruned_overflow == 0
     assert queue.figures().lost == 0

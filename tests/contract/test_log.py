@@ -256,7 +256,9 @@ def test_a_full_log_first_drops_what_everybody_has_consumed(queue: Queue) -> Non
     queue.fill(3)
     assert queue.retained()[-1] == 15
     assert len(queue.retained()) <= 10
-    assert queue.figures("b").lost == len([message_id for message_id in range(5, 13) if message_id not in queue.retained()])
+    assert queue.figures("b").lost == len(
+        [message_id for message_id in range(5, 13) if message_id not in queue.retained()]
+    )
 
 
 @pytest.mark.parametrize("strategy", [Strategy.REJECT, Strategy.BLOCK])

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -36,7 +37,16 @@ def test_ten_thousand_in_one_batch_keep_their_order(queue: Queue) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"\0", b"\xff\xfe", bytes(range(256)), bytearray(b"array"), memoryview(b"view"), b"x" * 65_537, b"y" * 3_000_000],
+    [
+        b"",
+        b"\0",
+        b"\xff\xfe",
+        bytes(range(256)),
+        bytearray(b"array"),
+        memoryview(b"view"),
+        b"x" * 65_537,
+        b"y" * 3_000_000,
+    ],
     ids=lambda payload: f"{type(payload).__name__}-{len(payload)}",
 )
 def test_any_bytes_come_back_as_they_were(queue: Queue, payload: bytes) -> None:
@@ -144,7 +154,7 @@ def test_publishers_in_threads_keep_their_order(queue: Queue) -> None:
             else:
                 pub.send_many([b"%d %d" % (name, number)])
 
-    run_all(*[lambda name=name: publish(name) for name in range(4)])  # type: ignore[misc]
+    run_all(*[partial(publish, name) for name in range(4)])
     messages = queue.sub().get_many(1000, timeout=0)
     assert ids_of(messages) == list(range(1, 4 * each + 1))
     for name in range(4):
@@ -185,7 +195,7 @@ def test_competing_consumers_share_and_never_meet(queue: Queue, owners: int) -> 
         for _ in range(count):
             pub.send(b"x")
 
-    run_all(publish, *[lambda number=number: consume(number) for number in range(4)])  # type: ignore[misc]
+    run_all(publish, *[partial(consume, number) for number in range(4)])
     assert sorted(handled) == list(range(1, count + 1))
     assert len(rest(queue.sub("single"))) == count
     assert queue.figures("group").redelivered == count // 7

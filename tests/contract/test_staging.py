@@ -2,7 +2,15 @@
 
 import pytest
 
-from persipubsub import Draft, LeaseLostError, MessageError, MessageTypeError, QueueFullError, Strategy, SubscriberSettings
+from persipubsub import (
+    Draft,
+    LeaseLostError,
+    MessageError,
+    MessageTypeError,
+    QueueFullError,
+    Strategy,
+    SubscriberSettings,
+)
 from tests.contract.support import Queue, rest
 
 
@@ -34,7 +42,7 @@ def test_what_is_staged_is_dropped_otherwise(queue: Queue, how: str) -> None:
     pipeline(queue)
     queue.send(b"1", topic="in")
     if how == "exception":
-        with pytest.raises(ValueError), queue.sub("work").receive_message(timeout=0) as taken:
+        with pytest.raises(ValueError), queue.sub("work").receive_message(timeout=0) as taken:  # noqa: PT012
             assert taken is not None
             taken.send(b"one", topic="out")
             raise ValueError
@@ -122,7 +130,7 @@ def test_without_room_nothing_is_acknowledged(queue: Queue, strategy: Strategy) 
 def test_a_block_without_room_gives_the_message_back(queue: Queue) -> None:
     pipeline(queue, max_messages=1, strategy=Strategy.REJECT)
     queue.send(b"1", topic="in")
-    with pytest.raises(QueueFullError), queue.sub("work").receive_message(timeout=0) as message:
+    with pytest.raises(QueueFullError), queue.sub("work").receive_message(timeout=0) as message:  # noqa: PT012
         assert message is not None
         message.send(b"one", topic="out")
         message.send(b"two", topic="out")

@@ -39,9 +39,15 @@ def test_adding_again_changes_nothing(queue: Queue) -> None:
     control.add_subscriber("b", lease=30)
     control.add_subscriber("b", start="latest")
     assert queue.lag("b") == (1, 0, 0)
-    for different in ({"lease": 31.0}, {"lease": None}, {"max_deliveries": None}, {"topic_filter": None}, {"ephemeral": True}):
+    for different in (
+        {"lease": 31.0},
+        {"lease": None},
+        {"max_deliveries": None},
+        {"topic_filter": None},
+        {"ephemeral": True},
+    ):
         with pytest.raises(SettingsMismatchError, match=next(iter(different))):
-            control.add_subscriber("b", **different)  # type: ignore[arg-type]
+            control.add_subscriber("b", **different)
     assert control.subscribers["b"] == SubscriberSettings(lease=30, max_deliveries=5, topic_filter="x.>")
 
 
@@ -120,7 +126,8 @@ def test_subscribers_come_and_go_while_publishers_run(queue: Queue) -> None:
         control.add_subscriber("late")
 
     run_all(publish, publish, come_and_go)
-    assert ids_of(stays := queue.sub("stays").get_many(1000, timeout=0)) == list(range(1, 2 * count + 1))
+    stays = queue.sub("stays").get_many(1000, timeout=0)
+    assert ids_of(stays) == list(range(1, 2 * count + 1))
     late = ids_of(queue.sub("late").get_many(1000, timeout=0))
     assert late == list(range(2 * count + 1 - len(late), 2 * count + 1))
     for message in stays:
@@ -313,7 +320,8 @@ def test_an_identifier_that_breaks_the_rules_is_refused(queue: Queue, name: str)
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 255, "é" * 127, "data_db", "meta_db", "queue_db", "queue/a", "queue/", "a b", "../..", "日本", "\u202e"]
+    "name",
+    ["x" * 255, "é" * 127, "data_db", "meta_db", "queue_db", "queue/a", "queue/", "a b", "../..", "日本", "\u202e"],
 )
 def test_any_other_identifier_is_fine_and_clashes_with_nothing(queue: Queue, name: str) -> None:
     queue.deploy(["a", name])

@@ -310,9 +310,9 @@ def test_a_refused_send_is_not_remembered(queue: Queue) -> None:
 def test_many_deduplication_ids_age_out(queue: Queue) -> None:
     queue.deploy(deduplication_window=10)
     for start in (0, 1000, 2000):
-        queue.pub.send_many([Draft(b"x", deduplication_id="%d" % number) for number in range(start, start + 1000)])
+        queue.pub.send_many([Draft(b"x", deduplication_id=str(number)) for number in range(start, start + 1000)])
         queue.clock.go(6)
-    repeated = queue.pub.send_many([Draft(b"x", deduplication_id="%d" % number) for number in range(3000)])
+    repeated = queue.pub.send_many([Draft(b"x", deduplication_id=str(number)) for number in range(3000)])
     assert list(repeated[:1000]) == list(range(3001, 4001))
     assert list(repeated[2000:]) == list(range(2001, 3001))
 
@@ -331,10 +331,10 @@ def test_publishers_that_repeat_at_once_store_one(queue: Queue) -> None:
         pub = queue.env.new_publisher()
         for number in range(20):
             gate.wait(BOUND)
-            ids.append(pub.send(b"x", deduplication_id="%d" % number))
+            ids.append(pub.send(b"x", deduplication_id=str(number)))
 
     run_all(publish, publish, publish, publish)
-    assert sorted(ids) == sorted([number for number in range(1, 21)] * 4)
+    assert sorted(ids) == sorted([*range(1, 21)] * 4)
     assert len(rest(queue.sub())) == 20
 
 

@@ -342,7 +342,7 @@ class Twins(RuleBasedStateMachine):
             return
         assert self.local.check() == []
         assert self.memory.check() == []
-        assert figures(self.local) == figures(self.memory)
+        assert msgspec.to_builtins(figures(self.local)) == msgspec.to_builtins(figures(self.memory))
         assert self.local.browse(0, 100) == self.memory.browse(0, 100)
         for name in self.local.subscribers():
             assert self.local.dead_letters(name) == self.memory.dead_letters(name)

@@ -218,10 +218,7 @@ def test_killed_deployment_leaves_all_or_nothing(
         assert child.ended() == -signal.SIGKILL
         outcomes.append(path.exists())
         with Environment(path) as env:
-            if path.exists():
-                control = env.open_control()
-            else:
-                control = env.new_control({"a", "b"}, durability=durability)
+            control = env.open_control() if path.exists() else env.new_control({"a", "b"}, durability=durability)
             assert control.subscriber_ids == {"a", "b"}
             assert control.settings.durability is durability
             assert control.check() == []

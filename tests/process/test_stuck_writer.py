@@ -4,7 +4,7 @@ import os
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,17 +28,15 @@ def stop_inside(here: Here, path: pathlib.Path) -> int:
     """Publish, and be stopped in the middle of the transaction."""
     here.env = Environment(path)
     here.pub = here.env.new_publisher()
-    store = store_of(here.env)
     finish = Work.finish
 
     def finish_later(work: Work) -> bool:
-        Work.finish = finish  # type: ignore[method-assign]
+        setattr(Work, "finish", finish)  # noqa: B010
         here.tell("inside")
         os.kill(os.getpid(), signal.SIGSTOP)
         return finish(work)
 
-    assert store.env is not None
-    Work.finish = finish_later  # type: ignore[method-assign]
+    setattr(Work, "finish", finish_later)  # noqa: B010
     message_id: int = here.pub.send(b"of the stopped one")
     return message_id
 
@@ -82,16 +80,16 @@ def stopped(path: pathlib.Path, other: Child, children: Children) -> Child:
 
 def try_everything(here: Here) -> list[tuple[str, float]]:
     """Try what writes; return the errors, and how long each took to come."""
-    attempts = {
-        "send": lambda: here.pub.send(b"of another"),
-        "get": lambda: here.sub.get(timeout=0),
-        "receive": lambda: here.sub.get(timeout=BOUND),
-        "ack": lambda: here.sub.ack([1]),
-        "peek": lambda: here.sub.peek(),
-        "add": lambda: here.env.open_control().add_subscriber("new"),
-    }
+    attempts: list[Callable[[], Any]] = [
+        lambda: here.pub.send(b"of another"),
+        lambda: here.sub.get(timeout=0),
+        lambda: here.sub.get(timeout=BOUND),
+        lambda: here.sub.ack([1]),
+        lambda: here.sub.peek(),
+        lambda: here.env.open_control().add_subscriber("new"),
+    ]
     errors = []
-    for attempt in attempts.values():
+    for attempt in attempts:
         began = time.monotonic()
         try:
             attempt()
@@ -186,9 +184,7 @@ def open_late(here: Here, path: pathlib.Path) -> None:
     Environment(path).new_publisher().send(b"late")
 
 
-def test_opening_meanwhile_waits_for_a_bounded_time(
-    path: pathlib.Path, stopped: Child, children: Children
-) -> None:
+def test_opening_meanwhile_waits_for_a_bounded_time(path: pathlib.Path, stopped: Child, children: Children) -> None:
     late = children.new()
     began = time.monotonic()
     with pytest.raises(ChildError, match=f"QueueBusyError.* process {stopped.pid} "):

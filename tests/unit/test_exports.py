@@ -10,7 +10,7 @@ import persipubsub.queue
 import persipubsub.serializers
 
 _EXPORTED = (
-    "Environment Control QueueManager Publisher Draft Subscriber Message Messages HighWaterMark Strategy "
+    "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff HighWaterMark Strategy "
     "Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter Statistics "
     "SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
     "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError SettingsMismatchError "
@@ -33,6 +33,8 @@ METHODS = {
     "Message": "ack data delivery_count extend first_received headers id last_error missed nack reject send sent size "
     "subscriber topic",
     "Messages": "close",
+    "Worker": "run stop",
+    "Backoff": "delay factor first jitter longest",
     "QueueManager": "create delete exists names open root",
     "DeadLetters": "discard requeue subscriber",
     "DeadLetter": "data delivery_count died headers id reason sent topic",

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "persipubsub"
 #: The module that begins all LMDB transactions.
 STORE = "persipubsub.engine.local.store"
 #: Others that may import lmdb: they name its errors and types, grow the map, look at files before they are opened.
-LMDB_HELPERS = {f"persipubsub.engine.local.{name}" for name in ("translate", "space", "files", "work")}
+LMDB_HELPERS = {f"persipubsub.engine.local.{name}" for name in ("translate", "space", "files", "work", "reading", "writing")}
 
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
 #: import its own layer and those below.
@@ -26,7 +26,7 @@ LAYERS = [
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
-    {"config", "deployment", "testing"},
+    {"aio", "config", "deployment", "testing"},
     {"demo"},
     {"cli"},
 ]

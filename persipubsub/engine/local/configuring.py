@@ -36,7 +36,7 @@ def configure(store: Store, settings: Settings) -> None:
         store.change_durability(settings.durability, write)
     else:
         store.write(write)
-    while no_longer_log and store.write(prune.sweep, makes_room=True):
-        pass
+    if no_longer_log:
+        prune.sweep_all(store)
     if settings.group_access != stored.group_access:
         files.set_modes(store.path, settings.group_access)

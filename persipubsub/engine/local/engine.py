@@ -41,6 +41,7 @@ from persipubsub.engine.local.reading import View
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.writing import Job
 from persipubsub.errors import LeaseLostError, PersipubsubError
 from persipubsub.limits import Settings, SubscriberSettings
 
@@ -95,12 +96,11 @@ class LocalEngine:
 
     def prune_dangling(self) -> int:
         """Drop what is too old or needed by nobody."""
-        number = 0
-        while True:
-            pruned = self._store.write(_prune_dangling, makes_room=True)
+        number, more = 0, True
+        while more:
+            pruned, more = self._store.write(_prune_dangling, makes_room=True)
             number += pruned
-            if not pruned:
-                return number
+        return number
 
     # -- subscribers -------------------------------------------------------------------------------
 
@@ -126,13 +126,13 @@ class LocalEngine:
     def remove_subscriber(self, identifier: str) -> bool:
         """Remove a subscriber."""
         existed = self._store.writer.write_alone(lambda work, alone: removal.remove(work, identifier, alone))
-        self._sweep()
+        prune.sweep_all(self._store)
         return existed
 
     def purge(self, identifier: str) -> int:
         """Settle everything that waits for a subscriber."""
         number = self._at_desk(identifier, settle.purge)
-        self._sweep()
+        prune.sweep_all(self._store)
         return number
 
     def seek(self, identifier: str, position: int) -> None:
@@ -153,9 +153,14 @@ class LocalEngine:
 
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
-        digests = publish.digests(entries)
-        size = sum([entry.size for entry in entries])
-        return self._store.write(lambda work: publish.put(work, entries, digests), payload=size)
+        operation, size = _publication(entries)
+        return self._store.write(operation, payload=size)
+
+    def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
+        """Store several callers' batches in one transaction."""
+        jobs = [Job(*_publication(entries), makes_room=False) for entries in batches]
+        self._store.writer.write_together(jobs)
+        return [job.result or [] if job.error is None else job.error for job in jobs]
 
     def room_waiter(self) -> LocalWaiter:
         """Return a waiter for room."""
@@ -485,15 +490,17 @@ class LocalEngine:
 
         return self._store.write(operation, makes_room=True)
 
-    def _sweep(self) -> None:
-        """Delete what nobody needs any more, a bounded number in each transaction."""
-        while self._store.write(prune.sweep, makes_room=True):
-            pass
+
+def _publication(entries: Sequence[Entry]) -> tuple[Callable[[Work], list[int]], int]:
+    """Return the operation that stores messages, and how many bytes it stores."""
+    digests = publish.digests(entries)
+    return lambda work: publish.put(work, entries, digests), sum([entry.size for entry in entries])
 
 
 def _introduction(work: Work) -> bytes:
     return format.encode(owners.this_process(work.now_ns))
 
 
-def _prune_dangling(work: Work) -> int:
-    return prune.expire(work) + prune.sweep(work)
+def _prune_dangling(work: Work) -> tuple[int, bool]:
+    expired = prune.expire(work)
+    return expired + prune.sweep(work), expired == prune.EXPIRE or prune.has_more(work)

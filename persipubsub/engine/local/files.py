@@ -101,8 +101,11 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 
 def is_queue(folder: pathlib.Path) -> bool:
-    """Tell whether a folder looks like a queue, without opening it."""
-    return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD))
+    """Tell whether a folder looks like a queue, without opening it; what cannot be reached does not."""
+    try:
+        return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD))
+    except OSError:
+        return False
 
 
 def identity(folder: pathlib.Path) -> tuple[int, int]:
@@ -133,7 +136,7 @@ def inspect(folder: pathlib.Path) -> None:
         raise OpenError(f"{str(folder)!r} cannot be a queue: {error}.") from None
     if not stat.S_ISDIR(status.st_mode):
         raise NotAQueueError(f"{folder} is a file, a queue is a folder; give the folder that was deployed.")
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    if not _may(folder, os.R_OK | os.W_OK | os.X_OK):
         raise QueuePermissionError(
             f"{folder} cannot be used: this process (uid {os.geteuid()}) needs to read, write and search it "
             f"(mode {stat.S_IMODE(status.st_mode):04o}, owner uid {status.st_uid})."
@@ -148,11 +151,16 @@ def inspect(folder: pathlib.Path) -> None:
         path = folder / name
         if path.is_symlink():
             raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
     if os.stat(folder / BOARD).st_size < board.SIZE:
         raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
     _inspect_data(folder / DATA)
+
+
+def _may(path: pathlib.Path, wanted: int) -> bool:
+    """Tell whether this process may use a file, by the rights it has at this moment."""
+    return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _inspect_data(path: pathlib.Path) -> None:

@@ -89,8 +89,14 @@ def _is_there(path: pathlib.Path) -> bool:
 
     :raise NotAQueueError: something else is, other than an empty folder
     """
-    if not path.exists() and not path.is_symlink():
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except PermissionError as error:
+        raise QueuePermissionError(f"{path} cannot be reached: {error.strerror}.") from None
+    except OSError as error:
+        raise OpenError(f"{str(path)!r} cannot be a queue: {error.strerror}.") from None
     if not path.is_dir():
         raise NotAQueueError(f"{path} is not a folder; a queue cannot be created there.")
     if files.is_queue(path):

@@ -3,13 +3,19 @@
 Each function touches what it deletes and nothing else: neither the whole queue nor the subscribers.
 """
 
+from __future__ import annotations
+
 import logging
 import struct
+from typing import TYPE_CHECKING
 
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import HOLDERS, OVERFLOW, POSITIONS, TIMEOUT, pack_id, unpack_id
 from persipubsub.engine.local.work import Work
 from persipubsub.limits import Retention
+
+if TYPE_CHECKING:
+    from persipubsub.engine.local.store import Store
 
 _COUNT = struct.Struct(">Q")
 #: Consumed messages that one transaction deletes at most, and expired ones.
@@ -138,6 +144,22 @@ def sweep(work: Work, most: int = SWEEP) -> int:
     state.swept = state.low
     forget_gone(work)
     return deleted
+
+
+def has_more(work: Work) -> bool:
+    """Tell whether a sweep has stopped at its bound."""
+    return work.state.swept < work.state.low
+
+
+def sweep_all(store: Store) -> None:
+    """Delete what nobody needs any more, a bounded number in each transaction."""
+
+    def step(work: Work) -> bool:
+        sweep(work)
+        return has_more(work)
+
+    while store.write(step, makes_room=True):
+        pass
 
 
 def forget_gone(work: Work) -> None:

@@ -51,12 +51,19 @@ class Reader:
         Buffers that come from it die with it.
         """
         self._make_ready(names)
-        with self._store.gate:
-            txn = self._begin()
+        with self.bare() as txn:
             try:
                 yield txn
             except lmdb.Error as error:
                 raise translate(error, self._store.path) from error
+
+    @contextmanager
+    def bare(self) -> Iterator[Transaction]:
+        """Give a read transaction in which no sub-database is made ready."""
+        with self._store.gate:
+            txn = self._begin()
+            try:
+                yield txn
             finally:
                 txn.abort()
 

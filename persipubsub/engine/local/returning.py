@@ -53,6 +53,8 @@ def never_handed(desk: Desk, message_id: int, hold: Hold, *, delay_ns: int = 0) 
 def _lose(desk: Desk, message_id: int, hold: Hold) -> None:
     desk.unlease(message_id, hold)
     desk.record.lost += 1
+    if hold.top:
+        desk.settle_ahead(message_id)  # else the position would count it once more
 
 
 def _set_aside(desk: Desk, message_id: int, hold: Hold, delay_ns: int, *, keep_token: bool = False) -> None:

@@ -2,12 +2,14 @@
 
 With a writable map LMDB stores into mapped pages; where the disk has no room for one, the kernel
 answers with SIGBUS. So the file is allocated (``posix_fallocate``) beyond its used end before each
-write. Sends leave a reserve untouched, which keeps taking, acknowledging and pruning possible when
-the disk is full: deleting needs fresh pages, too.
+write. Sends leave a reserve untouched, at the end or inside the file, which keeps taking,
+acknowledging and pruning possible when the disk is full: deleting needs fresh pages, too.
 """
 
 import errno
 import os
+import struct
+from collections.abc import Callable
 
 import lmdb
 
@@ -19,6 +21,10 @@ SLACK = 512 * 1024
 RESERVE = 3 * SLACK
 _STEP = 1 << 20
 _LARGEST_STEP = 64 << 20
+_META_PAGES = 2
+#: In LMDB's record of a sub-database: its branch, leaf and overflow pages.
+_PAGES = struct.Struct("<QQQ")
+_PAGES_AT = 8
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -32,38 +38,75 @@ class Space:
         self._page_size = page_size
         self._writable_map = writable_map
         self._allocated = 0
+        #: Whether the pages of the next transaction are known to be allocated.
+        self.is_backed = True
 
-    def ensure(self, env: lmdb.Environment, payload: int, *, makes_room: bool) -> None:
-        """Make sure that a transaction storing ``payload`` bytes finds its pages allocated.
+    def ensure(self, env: lmdb.Environment, payload: int, free_bytes: Callable[[], int], *, makes_room: bool) -> None:
+        """Make sure that a transaction storing ``payload`` bytes finds its pages allocated, or at least free ones.
 
-        Called under the write lock, before the transaction.
+        Called under the write lock, before the transaction; ``is_backed`` tells which of the two.
 
+        :param free_bytes: tells what is free inside the file; it is called only if the disk is full
         :raise StorageFullError: the disk has no room for it
         """
         info = env.info()
         end = (info["last_pgno"] + 1) * self._page_size
         # A payload takes whole pages, or up to one and a half times its size inside the tree.
-        need = end + payload + payload // 2 + SLACK + (0 if makes_room else RESERVE)
+        size = payload + payload // 2 + SLACK
+        need = end + size + (0 if makes_room else RESERVE)
+        self.is_backed = True
         if need <= self._allocated:
             return
+        # Beyond the map there is nothing to write; when that is full, LMDB says so and it grows.
+        most = max(info["map_size"], end)
         ahead = need + min(max(self._allocated, _STEP), _LARGEST_STEP)
-        for target in (ahead, need):
-            # Beyond the map there is nothing to write; when that is full, LMDB says so and it grows.
-            target = min(target, max(info["map_size"], end))
-            if target <= self._allocated:
-                return
-            try:
-                os.posix_fallocate(self._descriptor, self._allocated, target - self._allocated)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-            else:
-                self._allocated = target
-                return
-        if makes_room and not self._writable_map:
-            return  # LMDB writes with pwrite here: it may find freed pages, and a failure is an error and no signal.
-        raise StorageFullError(
+        if self._allocate(min(ahead, most)) or self._allocate(min(need, most)):
+            return
+        # The disk is full, but deleted messages may have left room inside the file. LMDB uses it if it finds
+        # enough pages side by side there, and goes beyond the end if not.
+        self.is_backed = self._allocate(min(end + size, most))
+        if not makes_room and free_bytes() < size + RESERVE:
+            raise self.full()
+
+    def full(self) -> StorageFullError:
+        """Return the error that says so."""
+        return StorageFullError(
             errno.ENOSPC,
             f"Queue {self._path}: the disk is full, nothing was stored; reading and acknowledging go on. "
             "Make room on the disk and try again",
         )
+
+    def lengthen(self, map_size: int) -> None:
+        """Make the file as long as a writable map is going to be, without allocating anything.
+
+        LMDB does so itself, but when that fails it is left without a map.
+
+        :raise StorageFullError: a file may not be as long
+        """
+        if self._writable_map and os.fstat(self._descriptor).st_size < map_size:
+            try:
+                os.ftruncate(self._descriptor, map_size)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                raise self.full() from error
+
+    def _allocate(self, end: int) -> bool:
+        """Allocate the file up to ``end``; False if the disk has no room for that."""
+        if end > self._allocated:
+            try:
+                os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                return False
+            self._allocated = end
+        return True
+
+    def free(self, env: lmdb.Environment, txn: lmdb.Transaction) -> int:
+        """Return how many bytes of pages inside the file hold nothing."""
+        main = env.stat()
+        used = _META_PAGES + main["branch_pages"] + main["leaf_pages"] + main["overflow_pages"]
+        for _, record in txn.cursor():
+            used += sum(_PAGES.unpack_from(record, _PAGES_AT))
+        return (env.info()["last_pgno"] + 1 - used) * self._page_size

@@ -6,6 +6,7 @@ lets nobody hold a transaction while the map grows or the process forks, and tra
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import time
@@ -27,7 +28,14 @@ from persipubsub.engine.local.syncing import Syncer
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Handles, Work, read_settings
 from persipubsub.engine.local.writing import Writer
-from persipubsub.errors import ClosedError, FormatVersionError, NotAQueueError, QueueBusyError, QueueReplacedError
+from persipubsub.errors import (
+    ClosedError,
+    FormatVersionError,
+    NotAQueueError,
+    PersipubsubError,
+    QueueBusyError,
+    QueueReplacedError,
+)
 from persipubsub.limits import Durability, Settings
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
@@ -81,7 +89,7 @@ class Store:
         self._data = files.open_own(path / files.DATA, os.O_RDWR)
         self._files_seen = -_GLANCE
         try:
-            self._open_environment(map_size or 0)
+            self._open_environment(map_size or 0, writable_map=durability is Durability.PROCESS)
             there = [os.stat(path / name) for name in (files.DATA, files.LMDB_LOCK)]
             self._files = [(found.st_dev, found.st_ino) for found in there]
         except BaseException:
@@ -90,8 +98,8 @@ class Store:
 
     # -- opening -----------------------------------------------------------------------------------
 
-    def _open_environment(self, map_size: int) -> None:
-        writable_map = self.durability is Durability.PROCESS
+    def _open_environment(self, map_size: int, *, writable_map: bool) -> None:
+        self._writable_map = writable_map
         try:
             self.env = lmdb.open(
                 str(self.path),
@@ -99,7 +107,7 @@ class Store:
                 create=False,
                 max_dbs=self._max_dbs,
                 max_readers=MAX_READERS,
-                sync=not writable_map,
+                sync=self.durability is not Durability.PROCESS,
                 metasync=self.durability is Durability.FULL,
                 writemap=writable_map,
                 readahead=False,
@@ -117,20 +125,20 @@ class Store:
         :raise NotAQueueError: it is something else
         :raise FormatVersionError: it was written by a newer version
         """
-        self.writer.lock()
         try:
-            with self.env.begin(write=True) as txn:
+            with self.reader.bare() as txn:
                 queue = self.env.open_db(format.QUEUE_DB, txn, create=False)
-                found = txn.get(format.KEY_FORMAT, db=queue)
-            magic, version = msgspec.msgpack.decode(found or b"", type=tuple[str, int])
+                magic, version = msgspec.msgpack.decode(txn.get(format.KEY_FORMAT, b"", queue), type=tuple[str, int])
+                # Whatever else opening does shall wait for a writer as long as this queue says.
+                timeout = txn.get(format.SETTING_PREFIX + b"lock_timeout", None, queue)
+                if timeout is not None:
+                    self.lock_timeout = msgspec.msgpack.decode(timeout, type=float)
         except lmdb.NotFoundError:
             magic, version = "", 0
         except lmdb.Error as error:
             raise translate(error, self.path) from error
         except msgspec.MsgspecError:
             magic, version = "", 0
-        finally:
-            self.writer.unlock()
         if magic != format.MAGIC:
             raise NotAQueueError(f"{self.path} is an LMDB environment, but not a queue of persipubsub; left untouched.")
         if version > format.FORMAT_VERSION:
@@ -144,13 +152,17 @@ class Store:
         with self.writer.turn, self.gate.alone(self.lock_timeout):
             self._reopen(durability=durability)
 
-    def _reopen(self, *, durability: Durability | None = None, max_dbs: int | None = None) -> None:
+    def _reopen(
+        self, *, durability: Durability | None = None, max_dbs: int | None = None, writable_map: bool | None = None
+    ) -> None:
         """Close and open the environment; the caller has made sure that no transaction is alive."""
-        self.durability = durability or self.durability
+        if durability is not None:
+            self.durability = durability
+            writable_map = durability is Durability.PROCESS
         self._max_dbs = max_dbs or self._max_dbs
         map_size = self.env.info()["map_size"]
         self.env.close()
-        self._open_environment(map_size)
+        self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
 
     def close(self) -> None:
         """Close the environment; idempotent.
@@ -251,7 +263,29 @@ class Store:
 
         :raise StorageFullError: it has not
         """
-        self._space.ensure(self.env, payload, makes_room=makes_room)
+        self._space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
+        if self._writable_map and not self._space.is_backed:
+            # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
+            # now on this process writes, which is slower; others may go on as they are.
+            with self.gate.alone(self.lock_timeout) as granted:
+                if not granted:
+                    raise self._space.full()
+                self._reopen(writable_map=False)
+            self._space.is_backed = False
+
+    def explain(self, error: lmdb.Error) -> PersipubsubError:
+        """Return what an error of LMDB in a write transaction means."""
+        if not self._space.is_backed and getattr(error, "code", 0) == errno.EIO:
+            return self._space.full()  # LMDB's name for a write that the disk took only a part of
+        return translate(error, self.path)
+
+    def _free_bytes(self) -> int:
+        with self.gate:
+            txn = self.begin_reading()
+            try:
+                return self._space.free(self.env, txn)
+            finally:
+                txn.abort()
 
     def last_transaction(self) -> int:
         """Return the number of the last committed transaction."""
@@ -317,7 +351,9 @@ class Store:
                     f"Queue {self.path}: the map is full and cannot grow while this process reads "
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
-            self.env.set_mapsize(-(-(size + step) // 4096) * 4096)
+            size = -(-(size + step) // 4096) * 4096
+            self._space.lengthen(size)
+            self.env.set_mapsize(size)
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""

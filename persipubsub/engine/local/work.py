@@ -29,8 +29,13 @@ class Handles:
         self._opened: list[bytes] = []
 
     def have(self, names: Iterable[bytes]) -> bool:
-        """Tell whether all of ``names`` are open."""
-        return all(name in self._open for name in names)
+        """Tell whether all of ``names`` are open for any transaction that begins now.
+
+        What a write transaction under way has opened is valid nowhere else before its commit; it counts from the next
+        write transaction on.
+        """
+        opened = self._opened
+        return all(name in self._open and name not in opened for name in names)
 
     def opened_in(self, txn: object) -> list[bytes]:
         """Return the (growing) list of what the write transaction that begins opens; it may be aborted."""

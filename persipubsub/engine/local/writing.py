@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lmdb
@@ -28,7 +28,7 @@ logger = logging.getLogger("persipubsub")
 T = TypeVar("T")
 
 #: A map that is still full after so many growths will not do.
-_MOST_GROWTHS = 64
+_MOST_MENDINGS = 64
 #: Attempts to get the write lock before the first sleep: most transactions take microseconds.
 _SPINS = 50
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
@@ -45,7 +45,7 @@ class Job(Generic[T]):
         self.payload = payload
         self.makes_room = makes_room
         self.result: T | None = None
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.done = False
 
 
@@ -91,6 +91,19 @@ class Writer:
             raise
         return _result(job)
 
+    def write_together(self, jobs: Sequence[Job[Any]]) -> None:
+        """Carry several jobs of one thread as ``write`` does; each has its result or its error then."""
+        with self._guard:
+            self._jobs.extend(jobs)
+        try:
+            with self.turn:
+                if not all(job.done for job in jobs):
+                    self._lead()
+        except BaseException:
+            for job in jobs:
+                self._withdraw(job, None)
+            raise
+
     def write_alone(self, operation: Callable[[Work, bool], T]) -> T:
         """Run ``operation`` while no other transaction of this process lives, if that can be had in a second.
 
@@ -103,22 +116,29 @@ class Writer:
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
         """Run ``operation`` in a write transaction that is not committed."""
-        store = self._store
         with self.turn:
             self.lock()
             try:
-                with store.gate:
-                    txn = store.begin_writing()
-                    opened = store.handles.opened_in(txn)
+                mendings = 0
+                while True:
                     try:
-                        return operation(Work(store, txn))
-                    finally:
-                        txn.abort()
-                        store.handles.forget(opened)
-            except lmdb.Error as error:
-                raise translate(error, store.path) from error
+                        return self._rehearse_once(operation)
+                    except lmdb.Error as error:
+                        mendings += 1
+                        self._mend(error, mendings, 0)
             finally:
                 self.unlock()
+
+    def _rehearse_once(self, operation: Callable[[Work], T]) -> T:
+        store = self._store
+        with store.gate:
+            txn = store.begin_writing()
+            opened = store.handles.opened_in(txn)
+            try:
+                return operation(Work(store, txn))
+            finally:
+                txn.abort()
+                store.handles.forget(opened)
 
     def _withdraw(self, job: Job[T], undo: Callable[[T], object] | None) -> None:
         """Take back a job whose thread was interrupted, or undo it if it was committed already."""
@@ -203,8 +223,7 @@ class Writer:
 
     def _commit(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction, leaving out those that raise; return it, ``None`` if all did."""
-        store = self._store
-        growths = 0
+        mendings = 0
         while True:
             running = [job for job in jobs if job.error is None]
             work = None
@@ -212,23 +231,29 @@ class Writer:
                 break
             try:
                 work = self._attempt(running)
-            except lmdb.MapFullError as error:
-                growths += 1
-                if growths > _MOST_GROWTHS:
-                    raise translate(error, store.path) from error
-                store.grow_map(sum(job.payload for job in running))
-            except lmdb.MapResizedError:
-                store.follow_map()
-            except lmdb.DbsFullError as error:
-                store.raise_max_dbs(error)
             except lmdb.Error as error:
-                raise translate(error, store.path) from error
+                mendings += 1
+                self._mend(error, mendings, sum(job.payload for job in running))
             else:
                 if work is not None:
                     break
         for job in jobs:
             job.done = True
         return work
+
+    def _mend(self, error: lmdb.Error, attempt: int, payload: int) -> None:
+        """Do away with the cause of a failure, so that the transaction can be tried again; raise if there is no way."""
+        store = self._store
+        if attempt > _MOST_MENDINGS:
+            raise translate(error, store.path) from error
+        if isinstance(error, lmdb.MapFullError):
+            store.grow_map(payload)
+        elif isinstance(error, lmdb.MapResizedError):
+            store.follow_map()
+        elif isinstance(error, lmdb.DbsFullError):
+            store.raise_max_dbs(error)
+        else:
+            raise store.explain(error) from error
 
     def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""

@@ -20,7 +20,7 @@ from persipubsub.engine.memory.holds import Kind
 from persipubsub.engine.memory.queue import REGISTRY_LOCK, Queue, join, leave
 from persipubsub.engine.memory.state import Now, State
 from persipubsub.engine.memory.waiting import Interest, MemoryWaiter
-from persipubsub.errors import ClosedError, LeaseLostError
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
 from persipubsub.limits import Settings, SubscriberSettings
 
 _CAPABILITIES = Capabilities(persistent=False, shared_between_processes=False, views=True, file_descriptor=True)
@@ -171,6 +171,16 @@ class MemoryEngine:
         """
         with self._step() as (state, now):
             return publish.put(state, entries, now)
+
+    def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
+        """Store several callers' batches, one step each."""
+        outcomes: list[list[int] | Exception] = []
+        for entries in batches:
+            try:
+                outcomes.append(self.put(entries))
+            except PersipubsubError as error:
+                outcomes.append(error)
+        return outcomes
 
     def room_waiter(self) -> MemoryWaiter:
         """Return a waiter that is woken when messages left the queue."""

@@ -215,6 +215,10 @@ def _set_aside(state: State, subscriber: Subscriber, hold: Hold, due_ns: int | N
         subscriber.holds.set(msgspec.structs.replace(hold, kind=Kind.READY, top=False))
     else:
         subscriber.holds.set(msgspec.structs.replace(hold, kind=Kind.DELAYED, due_ns=due_ns, top=False))
+    if _can_be_untaken(subscriber, hold):
+        # It does not wait any more, so the position is to pass it.
+        subscriber.ahead.add(hold.id)
+        state.pass_settled(subscriber)
     state.stir(subscriber)
 
 

@@ -169,7 +169,7 @@ class State:
     def finish(self, subscriber: Subscriber, hold: Hold) -> None:
         """End a hold for good: the message never comes back to the subscriber by itself."""
         subscriber.holds.remove(hold.id)
-        if hold.id >= subscriber.position and hold.id in self.messages:
+        if hold.id >= subscriber.position and (hold.gone or hold.id in self.messages):
             subscriber.ahead.add(hold.id)
             self.pass_settled(subscriber)
         self.sweep([hold.id])

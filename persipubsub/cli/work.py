@@ -1,0 +1,56 @@
+"""``persipubsub work``."""
+
+import pathlib
+import sys
+from typing import Annotated
+
+import msgspec
+import typer
+
+from persipubsub.cli.supervision import Supervisor
+from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, find_queue
+from persipubsub.environment import Environment
+
+NAME = "work"
+HELP = """Run a handler on the messages of a subscriber, in processes that are kept alive.
+
+HANDLER is module:function; it gets each message. When it returns, the message is acknowledged. When it
+raises, the message comes again after a while, later and later, until it is a dead letter. A coroutine
+function is run in asyncio. SIGTERM and Ctrl-C let handlers finish; what they do not finish within
+--grace is given back. A process that dies is replaced.
+
+\b
+Example: persipubsub work shop.orders:handle --config queues.json --queue orders --subscriber billing --processes 4
+"""
+
+
+def command(
+    handler: Annotated[str, typer.Argument(metavar="HANDLER", help="The function, as module:function.")],
+    subscriber: SubscriberOption,
+    path: Annotated[pathlib.Path | None, typer.Option("--path", metavar="PATH", help="Directory of the queue.")] = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    processes: Annotated[int, typer.Option("--processes", "-p", min=1, help="Number of processes.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, help="Threads (or asyncio tasks) in each process.")] = 1,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Time that handlers get to finish at the stop.")
+    ] = 30.0,
+) -> None:
+    """Keep workers running."""
+    # Here, because it loads asyncio, which no other command needs.
+    from persipubsub.cli import working
+
+    directory = find_queue(path, config, queue)
+    # What is wrong in the command line is said once, and not by every process again and again.
+    working.find_handler(handler)
+    with Environment(directory) as environment:
+        location = environment.location
+        environment.new_subscriber(subscriber).close()
+    task = working.Task(location, subscriber, handler, concurrency, grace)
+    arguments = ["-m", working.__name__, msgspec.json.encode(task).decode()]
+    Supervisor(arguments, processes, grace, _report).run()
+
+
+def _report(line: str) -> None:
+    sys.stderr.write(f"persipubsub: {line}\n")
+    sys.stderr.flush()

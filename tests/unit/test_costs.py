@@ -1,0 +1,132 @@
+"""What an operation costs does not grow with what it has nothing to do with.
+
+Not seconds are compared but the calls that an operation makes: they are the same in every run.
+"""
+
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from persipubsub.engine.base import Engine, Entry
+from persipubsub.engine.local import create_local, open_local
+from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
+
+DAY = 86_400 * 1_000_000_000
+
+
+def entry(data: bytes = b"data", delay_ns: int = 0) -> Entry:
+    return Entry(data, len(data), delay_ns=delay_ns)
+
+
+def calls(operation: Callable[[], object]) -> int:
+    """Return how many calls ``operation`` makes in this thread, after it was made once to warm up."""
+    operation()
+    return counted(operation)
+
+
+def counted(operation: Callable[[], object]) -> int:
+    """Return how many calls ``operation`` makes in this thread."""
+    number = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal number
+        number += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        operation()
+    finally:
+        sys.setprofile(before)
+    return number
+
+
+@pytest.fixture(autouse=True)
+def no_glances(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what an operation does now and then, by the clock."""
+    monkeypatch.setattr("persipubsub.engine.local.store._GLANCE", 1e9)
+
+
+@contextmanager
+def opened(path: pathlib.Path, subscribers: int = 1, **settings: Any) -> Iterator[Engine]:
+    names = {f"s{number:04}": SubscriberSettings() for number in range(subscribers)}
+    create_local(path, Settings(durability=Durability.PROCESS, **settings), names)
+    engine = open_local(path)
+    try:
+        yield engine
+        assert engine.check() == []
+    finally:
+        engine.close()
+
+
+def test_a_send_costs_the_same_with_a_thousand_subscribers(tmp_path: pathlib.Path) -> None:
+    with opened(tmp_path / "one") as one, opened(tmp_path / "many", subscribers=1000) as many:
+        assert calls(lambda: many.put([entry()])) == calls(lambda: one.put([entry()]))
+
+
+@pytest.mark.parametrize("retention", Retention)
+def test_send_take_and_settle_cost_the_same_at_any_backlog(tmp_path: pathlib.Path, retention: Retention) -> None:
+    def cycle(engine: Engine) -> None:
+        engine.put([entry()])
+        (taken,) = engine.take("s0000", 1, None)
+        engine.settle("s0000", [taken.receipt])
+
+    found = []
+    for backlog in (10, 20_000):
+        with opened(tmp_path / str(backlog), 2, retention=retention) as engine:
+            engine.put([entry()] * backlog)
+            found.append(calls(lambda engine=engine: cycle(engine)))
+    assert found[0] == found[1]
+
+
+def test_delayed_messages_cost_no_scan(tmp_path: pathlib.Path) -> None:
+    found = []
+    for delayed in (10, 20_000):
+        with opened(tmp_path / str(delayed)) as engine:
+            engine.put([entry(delay_ns=DAY)] * delayed)
+            assert engine.take("s0000", 1, None) == []  # sets them aside
+            engine.put([entry()])
+            (taken,) = engine.take("s0000", 1, None)
+            engine.settle("s0000", [taken.receipt])
+            found.append(calls(lambda engine=engine: engine.take("s0000", 1, None)))
+    assert found[0] == found[1]
+
+
+def test_expiry_looks_only_at_what_it_deletes(tmp_path: pathlib.Path) -> None:
+    found = []
+    for backlog in (10, 20_000):
+        with opened(tmp_path / str(backlog), high_water_mark=HighWaterMark(message_timeout=3600)) as engine:
+            engine.put([entry()] * backlog)
+            found.append(calls(lambda engine=engine: engine.put([entry()])))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
+def test_an_overflow_prune_looks_only_at_what_it_deletes(tmp_path: pathlib.Path, strategy: Strategy) -> None:
+    found = []
+    for subscribers, most in ((1, 20), (50, 200), (300, 2000)):
+        mark = HighWaterMark(max_messages=most)
+        with opened(tmp_path / str(most), subscribers, high_water_mark=mark, strategy=strategy) as engine:
+            engine.put([entry()] * most)
+            engine.put([entry()])
+            engine.put([entry()] * (most - most // 2 - 1))
+            assert engine.statistics().messages == most
+            found.append(counted(lambda engine=engine: engine.put([entry()])))
+            assert engine.statistics().pruned_overflow == most // 2 * 2
+    # A constant, and the same for each message that is deleted: 10, 100 and 1000 of them.
+    assert found[2] - found[1] == pytest.approx((found[1] - found[0]) * 10, rel=0.01)
+
+
+def test_nobody_who_waits_costs_a_publisher_nothing(tmp_path: pathlib.Path) -> None:
+    with opened(tmp_path / "queue") as engine:
+        alone = calls(lambda: engine.put([entry()]))
+        waiter = engine.waiter("s0000")
+        waiter.arm()
+        engine.put([entry()])  # rings once: the bell is not armed again
+        assert calls(lambda: engine.put([entry()])) == alone
+        waiter.close()
