@@ -44,6 +44,8 @@ setup(
             *CLI,
             "build>=1.2,<2",
             "coverage>=7.10,<8",
+            # The test client of Starlette, which an example uses.
+            "httpx2>=2,<3",
             "hypothesis>=6.100,<7",
             "mypy>=1.15,<3",
             # Its parser reads the standard library, of Python 3.11 at most.
@@ -52,6 +54,7 @@ setup(
             "pytest-timeout>=2.3,<3",
             "ruff>=0.17,<0.18",
             "setuptools>=77,<90",
+            "starlette>=1.10,<2",
             "twine>=6.1,<8",
         ],
     },

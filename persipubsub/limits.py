@@ -168,7 +168,9 @@ def check_settings(settings: Settings) -> Settings:
     mark = settings.high_water_mark
     if not isinstance(mark, HighWaterMark):
         raise SettingsError(f"high_water_mark must be a HighWaterMark, but is {mark!r}.")
-    _check_number("high_water_mark.message_timeout", mark.message_timeout, "seconds", low=1e-3, optional=True, high=2**33)
+    _check_number(
+        "high_water_mark.message_timeout", mark.message_timeout, "seconds", low=1e-3, optional=True, high=2**33
+    )
     _check_number("high_water_mark.max_messages", mark.max_messages, "messages", low=1, optional=True, whole=True)
     _check_number("high_water_mark.max_bytes", mark.max_bytes, "bytes", low=1, optional=True, whole=True)
     for name, kind in (("strategy", Strategy), ("retention", Retention), ("durability", Durability)):

@@ -42,7 +42,9 @@ def print_json(value: Any) -> None:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table; columns whose name starts with ``#`` are numbers."""
-    result = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    result = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold"
+    )
     for column in columns:
         result.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
     return result

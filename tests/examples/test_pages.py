@@ -20,7 +20,7 @@ OURS = [getattr(persipubsub, name) for name in persipubsub.__all__] + [config, s
 
 def test_there_are_recipes_and_patterns() -> None:
     assert len(RECIPES) == 7
-    assert set(EXAMPLE_NAMES) - set(RECIPES) == {"ephemeral", "pipeline"}
+    assert set(EXAMPLE_NAMES) - set(RECIPES) == {"ephemeral", "graceful_shutdown", "pipeline", "web_service"}
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLE_NAMES if name not in VARYING])

@@ -164,11 +164,13 @@ class Twins(RuleBasedStateMachine):
             return
         subscriber = picked[0].subscriber
         picked = [held for held in picked if held.subscriber == subscriber]
-        answers = []
-        for engine, which in ((self.local, "local"), (self.memory, "memory")):
-            receipts = [getattr(held, which).receipt for held in picked]
-            answers.append(self.answer(lambda one, receipts=receipts: ask(one, subscriber, receipts), engine))
-        assert answers[0] == answers[1]
+
+        def asking(receipts: list[Receipt]) -> Callable[[Engine], Any]:
+            return lambda engine: ask(engine, subscriber, receipts)
+
+        assert self.answer(asking([held.local.receipt for held in picked]), self.local) == self.answer(
+            asking([held.memory.receipt for held in picked]), self.memory
+        )
 
     def pick(self, data: st.DataObject) -> list[Held]:
         """Choose takes, old and new, settled or not."""
@@ -246,15 +248,14 @@ class Twins(RuleBasedStateMachine):
         tops = [held for held in self.taken[-8:] if held.top]
         if tops:
             held = data.draw(st.sampled_from(tops))
-            answers = []
-            for engine, delivery in ((self.local, held.local), (self.memory, held.memory)):
-                finish = engine.settle_to_top if settle else engine.return_to_top
-                answers.append(
-                    self.answer(
-                        lambda _, finish=finish, delivery=delivery: finish(held.subscriber, delivery.receipt), engine
-                    )
-                )
-            assert answers[0] == answers[1]
+
+            def finishing(delivery: Delivery) -> Callable[[Engine], Any]:
+                def finish(engine: Engine) -> None:
+                    (engine.settle_to_top if settle else engine.return_to_top)(held.subscriber, delivery.receipt)
+
+                return finish
+
+            assert self.answer(finishing(held.local), self.local) == self.answer(finishing(held.memory), self.memory)
 
     @rule(name=names)
     def pop(self, name: str) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_send_take_and_settle_cost_the_same_at_any_backlog(tmp_path: pathlib.Pat
     for backlog in (10, 20_000):
         with opened(tmp_path / str(backlog), 2, retention=retention) as engine:
             engine.put([entry()] * backlog)
-            found.append(calls(lambda engine=engine: cycle(engine)))
+            found.append(calls(partial(cycle, engine)))
     assert found[0] == found[1]
 
 
@@ -93,7 +94,7 @@ def test_delayed_messages_cost_no_scan(tmp_path: pathlib.Path) -> None:
             engine.put([entry()])
             (taken,) = engine.take("s0000", 1, None)
             engine.settle("s0000", [taken.receipt])
-            found.append(calls(lambda engine=engine: engine.take("s0000", 1, None)))
+            found.append(calls(partial(engine.take, "s0000", 1, None)))
     assert found[0] == found[1]
 
 
@@ -102,7 +103,7 @@ def test_expiry_looks_only_at_what_it_deletes(tmp_path: pathlib.Path) -> None:
     for backlog in (10, 20_000):
         with opened(tmp_path / str(backlog), high_water_mark=HighWaterMark(message_timeout=3600)) as engine:
             engine.put([entry()] * backlog)
-            found.append(calls(lambda engine=engine: engine.put([entry()])))
+            found.append(calls(partial(engine.put, [entry()])))
     assert found[0] == found[1]
 
 
@@ -116,7 +117,7 @@ def test_an_overflow_prune_looks_only_at_what_it_deletes(tmp_path: pathlib.Path,
             engine.put([entry()])
             engine.put([entry()] * (most - most // 2 - 1))
             assert engine.statistics().messages == most
-            found.append(counted(lambda engine=engine: engine.put([entry()])))
+            found.append(counted(partial(engine.put, [entry()])))
             assert engine.statistics().pruned_overflow == most // 2 * 2
     # A constant, and the same for each message that is deleted: 10, 100 and 1000 of them.
     assert found[2] - found[1] == pytest.approx((found[1] - found[0]) * 10, rel=0.01)

@@ -17,7 +17,9 @@ PACKAGE = ROOT / "persipubsub"
 #: The module that begins all LMDB transactions.
 STORE = "persipubsub.engine.local.store"
 #: Others that may import lmdb: they name its errors and types, grow the map, look at files before they are opened.
-LMDB_HELPERS = {f"persipubsub.engine.local.{name}" for name in ("translate", "space", "files", "work", "reading", "writing")}
+LMDB_HELPERS = {
+    f"persipubsub.engine.local.{name}" for name in ("translate", "space", "files", "work", "reading", "writing")
+}
 
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
 #: import its own layer and those below.

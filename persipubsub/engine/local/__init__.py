@@ -8,8 +8,10 @@
 ``work``        one write transaction as the modules below see it
 ``publish``     where a message is written; ``prune`` where messages are deleted
 ``holds``       what a subscriber has taken or set aside; ``take`` and ``settle`` over it
-``roster``      subscribers; ``deadletters``; ``look`` reads without a trace; ``check`` verifies
-``owners``      who is alive; ``bells`` waking
+``roster``      subscribers, ``removal`` those that go; ``deadletters``; ``look`` reads without a trace;
+                ``check`` verifies
+``owners``      who is alive; ``bells`` and ``waiting`` waking; ``batches`` what was handed over
+``taker``       one owner's takes, over all of the above
 ``engine``      all of it behind the interface; ``opening`` creates, opens and shares queues
 """
 

@@ -1,10 +1,12 @@
 """Changing the settings of a queue, for every process."""
 
-from persipubsub.engine.local import files, prune
+from collections.abc import Callable
+
+from persipubsub.engine.local import files, locks, prune
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work, settings_records
-from persipubsub.errors import SettingsMismatchError
-from persipubsub.limits import Retention, Settings
+from persipubsub.errors import QueueBusyError, SettingsMismatchError
+from persipubsub.limits import Durability, Retention, Settings
 
 
 def configure(store: Store, settings: Settings) -> None:
@@ -33,10 +35,34 @@ def configure(store: Store, settings: Settings) -> None:
         work.ring_for_messages()
 
     if settings.durability is not stored.durability:
-        store.change_durability(settings.durability, write)
+        _change_durability(store, settings.durability, write)
     else:
         store.write(write)
     if no_longer_log:
         prune.sweep_all(store)
     if settings.group_access != stored.group_access:
         files.set_modes(store.path, settings.group_access)
+
+
+def _change_durability(store: Store, durability: Durability, write: Callable[[Work], None]) -> None:
+    """Store another durability and reopen with its flags, while nobody else has the queue open.
+
+    :raise QueueBusyError: somebody has, or a view is being read
+    """
+    if not store.locks.try_exclusive(locks.USERS):
+        raise QueueBusyError(
+            f"Queue {store.path}: the durability can only change while nobody else has the queue open, but process "
+            f"{store.locks.holder(locks.USERS)} has; nothing was changed."
+        )
+
+    def change(work: Work, alone: bool) -> None:
+        if not alone:
+            raise QueueBusyError(
+                f"Queue {store.path}: the durability cannot change inside a receive_view block; nothing was changed."
+            )
+        write(work)
+
+    try:
+        store.writer.write_alone(change, lambda: store.reopen(durability))
+    finally:
+        store.locks.try_shared(locks.USERS)

@@ -86,7 +86,8 @@ class Reader:
 
     def abandon(self) -> bool:
         """Let go of the views that a forked child inherited, without ending the parent's; False if one is in use."""
-        if not all([view.release() for view in self._views]):
+        released = [view.release() for view in self._views]
+        if not all(released):
             return False
         for view in self._views:
             view.txn = None

@@ -26,7 +26,7 @@ from persipubsub.engine.local.reading import Reader
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.syncing import Syncer
 from persipubsub.engine.local.translate import translate
-from persipubsub.engine.local.work import Handles, Work, read_settings
+from persipubsub.engine.local.work import Handles, read_settings
 from persipubsub.engine.local.writing import Writer
 from persipubsub.errors import (
     ClosedError,
@@ -148,9 +148,15 @@ class Store:
             )
 
     def reopen(self, durability: Durability) -> None:
-        """Open the environment with the flags of its durability, before anything was written."""
-        with self.writer.turn, self.gate.alone(self.lock_timeout):
-            self._reopen(durability=durability)
+        """Open the environment with the flags of a durability; the caller keeps all transactions away.
+
+        :raise StorageError: what was written cannot be synced
+        """
+        try:
+            self.env.sync(True)
+        except lmdb.Error as error:
+            raise translate(error, self.path) from error
+        self._reopen(durability=durability)
 
     def _reopen(
         self, *, durability: Durability | None = None, max_dbs: int | None = None, writable_map: bool | None = None
@@ -361,38 +367,6 @@ class Store:
             if not granted or self._max_dbs > 1 << 20:
                 raise translate(error, self.path) from error
             self._reopen(max_dbs=self._max_dbs * 4)
-
-    def change_durability(self, durability: Durability, operation: Callable[[Work], None]) -> None:
-        """Commit ``operation``, which stores another durability, and reopen with its flags.
-
-        :raise QueueBusyError: another process has the queue open, or a view is being read
-        """
-        if not self.locks.try_exclusive(locks.USERS):
-            raise QueueBusyError(
-                f"Queue {self.path}: the durability can only change while nobody else has the queue open, but process "
-                f"{self.locks.holder(locks.USERS)} has; nothing was changed."
-            )
-        try:
-
-            def change(work: Work, alone: bool) -> None:
-                if not alone:
-                    raise QueueBusyError(
-                        f"Queue {self.path}: the durability cannot change inside a receive_view block; "
-                        "nothing was changed."
-                    )
-                operation(work)
-
-            self.writer.write_alone(change)
-            with self.writer.turn, self.gate.alone(self.lock_timeout) as granted:
-                if not granted:
-                    raise QueueBusyError(f"Queue {self.path}: a view is being read; close the queue and open it again.")
-                try:
-                    self.env.sync(True)
-                except lmdb.Error as error:
-                    raise translate(error, self.path) from error
-                self._reopen(durability=durability)
-        finally:
-            self.locks.try_shared(locks.USERS)
 
 
 def first_map_size(durability: Durability, wanted: int | None) -> int:

@@ -15,6 +15,10 @@ from persipubsub.errors import (
 )
 
 _DAMAGED = "the files are damaged ({error}); close the queue, run `persipubsub check` and restore a backup"
+_LOCKED = (
+    "the lock file cannot be locked ({error}); two containers with equal process ids need an init process "
+    "or a shared pid namespace"
+)
 _INTERNAL = "LMDB refused an internal step ({error}); nothing was committed; please report this as a bug"
 
 #: What each error of LMDB means here. The resizing ones are handled before they get this far.
@@ -35,11 +39,7 @@ MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
         "too many processes and threads read at once ({error}); end some, or try again",
     ),
     lmdb.TlsFullError: (QueueBusyError, "the process uses too many thread-local keys ({error})"),
-    lmdb.LockError: (
-        QueueBusyError,
-        "the lock file cannot be locked ({error}); two containers with equal process ids need an init process "
-        "or a shared pid namespace",
-    ),
+    lmdb.LockError: (QueueBusyError, _LOCKED),
     lmdb.ReadonlyError: (QueuePermissionError, "the files may not be written ({error})"),
     lmdb.TxnFullError: (
         QueueError,

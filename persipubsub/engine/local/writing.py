@@ -104,14 +104,17 @@ class Writer:
                 self._withdraw(job, None)
             raise
 
-    def write_alone(self, operation: Callable[[Work, bool], T]) -> T:
+    def write_alone(self, operation: Callable[[Work, bool], T], then: Callable[[], None] | None = None) -> T:
         """Run ``operation`` while no other transaction of this process lives, if that can be had in a second.
 
-        The second argument tells the operation whether it is so.
+        The second argument tells the operation whether it is so. ``then`` is called after the commit, while
+        nobody else has come in; not if the operation raised.
         """
         with self.turn, self._store.gate.alone(1.0) as granted:
-            job = Job(lambda work: operation(work, granted), 0, True)
+            job = Job(lambda work: operation(work, granted), 0, makes_room=True)
             self._carry([job])
+            if then is not None and job.error is None:
+                then()
         return _result(job)
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
@@ -176,7 +179,7 @@ class Writer:
                         job.error = None
                         self._carry([job])
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' affair
             for job in jobs:
                 if not job.done:
                     job.error, job.done = error, True
@@ -269,7 +272,7 @@ class Writer:
                         job.result = job.operation(work)
                     except lmdb.Error:
                         raise
-                    except Exception as error:
+                    except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
                         job.error = error
                         return None
                 if not work.finish() and not opened:

@@ -1,0 +1,278 @@
+"""One owner's takes: who it is, what it has been given, and how it leaves."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from persipubsub.engine import forking
+from persipubsub.engine.base import Delivery, Entry, Receipt
+from persipubsub.engine.local import format, owners, publish, removal, returning, settle, take
+from persipubsub.engine.local.batches import Batches
+from persipubsub.engine.local.format import OWNER, pack_id
+from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.reading import View
+from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.work import Work
+from persipubsub.errors import LeaseLostError, PersipubsubError
+
+logger = logging.getLogger("persipubsub")
+
+T = TypeVar("T")
+
+#: While messages are there, dead owners are looked for at most this often (ns); when there are none, always.
+_LOOK_FOR_DEATHS_NS = 20_000_000
+
+
+def at_desk(store: Store, identifier: str, step: Callable[[Desk], T]) -> T:
+    """Run ``step`` on a subscriber in a write transaction that may use the reserve of a full disk."""
+
+    def operation(work: Work) -> T:
+        desk = Desk(work, identifier)
+        result = step(desk)
+        desk.save()
+        return result
+
+    return store.write(operation, makes_room=True)
+
+
+class Taker:
+    """Takes messages for one owner; see the engine's interface for what each operation means."""
+
+    def __init__(self, store: Store) -> None:
+        """Take from ``store``; the owner comes to be with its first take."""
+        self._store = store
+        self._generation = forking.generation
+        self._guard = threading.Lock()
+        self._left = False
+        self._owner = 0
+        #: Subscribers (by identifier and number) that have this owner on record.
+        self._introduced: set[tuple[str, int]] = set()
+        self._batches = Batches(store)
+        self._looked: dict[str, int] = {}
+
+    def owner(self) -> int:
+        """Return this owner, alive from now on."""
+        if not self._owner:
+            with self._guard:
+                if not self._owner:
+                    self._owner = self._store.owners.new()
+        return self._owner
+
+    def take(
+        self,
+        identifier: str,
+        max_messages: int,
+        lease_ns: int | None,
+        *,
+        settle: Sequence[Receipt] = (),
+        outgoing: Sequence[Entry] = (),
+        hand_over: bool = True,
+        with_data: bool = True,
+    ) -> list[Delivery]:
+        """Take messages."""
+        slot = -1 if hand_over else self._batches.slot(identifier)
+        lease = take.Lease(self.owner(), lease_ns, slot, with_data)
+        while True:
+            taken, more = self._take(identifier, lambda desk: take.take(desk, max_messages, lease), settle, outgoing)
+            settle, outgoing = (), ()
+            if taken and not hand_over:
+                self._batches.start(identifier, slot, lease.owner, taken[0].token)
+            complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
+            if complete or not more:
+                return complete
+
+    def take_newest(self, identifier: str, lease_ns: int | None) -> Delivery | None:
+        """Take the newest message."""
+        lease = take.Lease(self.owner(), lease_ns)
+
+        def newest(desk: Desk) -> list[Delivery]:
+            delivery = take.take_newest(desk, lease)
+            return [] if delivery is None else [delivery]
+
+        while True:
+            taken, _ = self._take(identifier, newest)
+            if not taken or self._complete(identifier, taken[0], with_data=True):
+                return taken[0] if taken else None
+
+    def pop(self, identifier: str) -> Delivery | None:
+        """Take and settle one message."""
+        lease = take.Lease(self.owner(), None)
+
+        def pop(desk: Desk) -> list[Delivery]:
+            taken = take.take(desk, 1, lease)
+            # A large one is read after the transaction: it must be held until then.
+            settle.settle(desk, [delivery.receipt for delivery in taken if len(delivery.data) == delivery.size])
+            return taken
+
+        while True:
+            taken, more = self._take(identifier, pop)
+            if taken:
+                delivery = taken[0]
+                if len(delivery.data) == delivery.size:
+                    return delivery
+                if self._complete(identifier, delivery, with_data=True):
+                    self._settle(identifier, delivery)
+                    return delivery
+            elif not more:
+                return None
+
+    def _take(
+        self,
+        identifier: str,
+        step: Callable[[Desk], list[Delivery]],
+        receipts: Sequence[Receipt] = (),
+        outgoing: Sequence[Entry] = (),
+    ) -> tuple[list[Delivery], bool]:
+        """Settle, publish and take in one transaction; also tell whether there is more to walk over."""
+        digests = publish.digests(outgoing)
+        numbers: list[int] = []
+        now = self._store.clock.boot_ns()
+        look_for_deaths = now - self._looked.get(identifier, 0) >= _LOOK_FOR_DEATHS_NS
+
+        def operation(work: Work) -> tuple[list[Delivery], bool]:
+            desk = Desk(work, identifier)
+            if receipts:
+                settle.settle(desk, receipts)
+            if outgoing:
+                desk.save()
+                publish.put(work, outgoing, digests)
+                desk = Desk(work, identifier)
+            if (identifier, desk.record.number) not in self._introduced:
+                work.txn.put(OWNER + pack_id(self._owner), _introduction(work), db=desk.db)
+                work.touched = True
+            numbers[:] = [desk.record.number]
+            if look_for_deaths and desk.record.leased:
+                self._take_over(desk)
+            taken = step(desk)
+            if not taken and not look_for_deaths and desk.record.leased and self._take_over(desk):
+                taken = step(desk)
+            desk.save()
+            return taken, desk.record.position < work.state.next_id and not desk.record.paused
+
+        def undo(result: tuple[list[Delivery], bool]) -> None:
+            self.release(identifier, [delivery.receipt for delivery in result[0]])
+
+        result = self._store.write(
+            operation, payload=sum([entry.size for entry in outgoing]), makes_room=not outgoing, undo=undo
+        )
+        if look_for_deaths:
+            self._looked[identifier] = now
+        self._introduced.add((identifier, numbers[0]))
+        return result
+
+    def _take_over(self, desk: Desk) -> bool:
+        dead = [owner for owner in desk.owners() if owner != self._owner and not self._store.is_alive(owner)]
+        if dead:
+            returning.take_over(desk, dead)
+            desk.work.log(logging.INFO, "subscriber %r took over from %d dead owners", desk.identifier, len(dead))
+        return bool(dead)
+
+    def _complete(self, identifier: str, delivery: Delivery, with_data: bool) -> bool:
+        """Read and verify what was too large for the transaction; False if it is not to be delivered."""
+        if with_data and len(delivery.data) == delivery.size:
+            return True
+        try:
+            intact = self._read_large(identifier, delivery, with_data)
+        except BaseException:
+            self.release(identifier, [delivery.receipt])
+            raise
+        if intact is None:  # limits took it meanwhile
+            self._settle(identifier, delivery)
+        elif not intact:
+            at_desk(self._store, identifier, lambda desk: settle.reject(desk, [delivery.receipt], returning.DAMAGED))
+        return bool(intact)
+
+    def _settle(self, identifier: str, delivery: Delivery) -> None:
+        at_desk(self._store, identifier, lambda desk: settle.settle(desk, [delivery.receipt]))
+
+    def _read_large(self, identifier: str, delivery: Delivery, with_data: bool) -> bool | None:
+        with self._store.read(format.subscriber_db(identifier.encode())) as txn:
+            desk = Desk(Work(self._store, txn), identifier)
+            message = desk.message(delivery.id, desk.get(format.LEASED, delivery.id))
+            if message is None:
+                return None
+            if with_data:
+                delivery.data = bytes(message[1])
+            meta = bytes(message[0])
+            if not with_data:
+                return format.is_intact(delivery.id, meta, message[1])
+        return format.is_intact(delivery.id, meta, delivery.data)
+
+    def handed(self, identifier: str, delivery: Delivery) -> None:
+        """Tell that one more of a batch has reached the caller."""
+        self._batches.handed(identifier, delivery.token)
+
+    @contextmanager
+    def view(self, identifier: str, delivery: Delivery) -> Iterator[memoryview]:
+        """Give the payload where it lies."""
+        name = format.subscriber_db(identifier.encode())
+        with self._store.view(name) as view:
+            view.data = self._stored(view, identifier, delivery)
+            yield view.data
+
+    def _stored(self, view: View, identifier: str, delivery: Delivery) -> memoryview:
+        if view.txn is None:
+            raise LeaseLostError(f"Message {delivery.id} belongs to the parent process.")
+        desk = Desk(Work(self._store, view.txn), identifier)
+        message = desk.message(delivery.id, desk.get(format.LEASED, delivery.id))
+        if message is None:
+            raise LeaseLostError(f"Message {delivery.id} is gone: a limit of queue {self._store.path} took it.")
+        return message[1]
+
+    def release(self, identifier: str, receipts: Sequence[Receipt]) -> None:
+        """Give back what a lost subscriber held; never raises."""
+
+        def give_back(desk: Desk) -> None:
+            for receipt in receipts:
+                where = settle.held(desk, receipt)
+                if where is not None and where[0] == format.LEASED:
+                    returning.lapse(desk, receipt.id, where[1], None)
+
+        if self._left or self._generation != forking.generation or not receipts:
+            return
+        try:
+            at_desk(self._store, identifier, give_back)
+        except PersipubsubError as error:
+            logger.warning("Queue %s: messages could not be given back yet: %s", self._store.path, error)
+
+    def leave(self) -> bool:
+        """Give back every lease of this owner, and let it be dead; False if that was done before, or not here."""
+        with self._guard:
+            if self._left or self._generation != forking.generation:
+                return False
+            self._left = True
+        try:
+            self._give_all_back()
+        finally:
+            self._batches.close()
+            if self._owner:
+                self._store.owners.end(self._owner)
+        return True
+
+    def _give_all_back(self) -> None:
+        mine = self._owner
+
+        def leave(work: Work) -> None:
+            for identifier, number in sorted(self._introduced):
+                if work.txn.get(identifier.encode(), db=work.subscribers) is None:
+                    continue
+                desk = Desk(work, identifier)
+                if desk.record.number != number:
+                    continue
+                returning.take_over(desk, [mine], None)
+                desk.save()
+            if work.state.ephemerals:
+                removal.remove_of_owner(work, mine)
+
+        if mine:
+            try:
+                self._store.write(leave, makes_room=True)
+            except PersipubsubError as error:
+                # The lock that shows this owner alive is given up next: others take over what it held.
+                logger.warning("Queue %s: messages could not be given back at closing: %s", self._store.path, error)
+
+
+def _introduction(work: Work) -> bytes:
+    return format.encode(owners.this_process(work.now_ns))
