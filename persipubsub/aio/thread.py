@@ -62,6 +62,9 @@ class Thread:
         self._jobs: deque[Job[Any]] = deque()
         self._executor: ThreadPoolExecutor | None = None
         self._closed = False
+        #: Sends of this round of the event loop, and the loop that will hand them over at its end.
+        self._gathered: list[Job[list[int]]] = []
+        self._gathering: asyncio.AbstractEventLoop | None = None
 
     # -- on the event loop --------------------------------------------------------------------
 
@@ -73,23 +76,46 @@ class Thread:
         A caller that is cancelled does not wait for it: it is not begun any more, unless ``kept``, and
         ``undo`` is called with a result that came too late.
         """
-        return await self._finish(Job(function, undo, kept))
+        return await self._finish(self._begin(Job(function, undo, kept)))
 
     async def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages, in one transaction with those that others are storing at this moment."""
+        return await self._finish(self._gather(entries))
+
+    def _begin(self, job: Job[T]) -> Job[T]:
+        job.future = asyncio.get_running_loop().create_future()
+        self._submit([job])
+        return job
+
+    def _gather(self, entries: Sequence[Entry]) -> Job[list[int]]:
+        loop = asyncio.get_running_loop()
         job: Job[list[int]] = Job(lambda: self._engine().put(entries))
         job.entries = entries
-        return await self._finish(job)
+        job.future = loop.create_future()
+        self._gathered.append(job)
+        if self._gathering is not loop:
+            # The other tasks that are ready now shall come along, however fast the thread is.
+            self._gathering = loop
+            loop.call_soon(self._hand_over)
+        return job
+
+    def _hand_over(self) -> None:
+        jobs, self._gathered, self._gathering = self._gathered, [], None
+        try:
+            self._submit(jobs)
+        except ClosedError as error:
+            for job in jobs:
+                job.error = error
+            _wake(jobs)
 
     def start(self, function: Callable[[], object]) -> None:
         """Run ``function`` on the thread and wait for nothing; what it raises is logged."""
-        self._submit(Job(function, kept=True))
+        self._submit([Job(function, kept=True)])
 
     async def _finish(self, job: Job[T]) -> T:
-        job.future = asyncio.get_running_loop().create_future()
-        self._submit(job)
         try:
-            await job.future
+            if job.future is not None:
+                await job.future
         except BaseException:
             self._abandon(job)
             raise
@@ -97,11 +123,11 @@ class Thread:
             try:
                 raise job.error
             finally:
-                # The traceback holds this frame: without this they would keep each other, and messages, alive.
+                # The traceback holds this frame: without this they would keep each other, and the job, alive.
                 del job
         return job.result  # type: ignore[return-value]
 
-    def _submit(self, job: Job[Any]) -> None:
+    def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         with self._lock:
             if self._generation != forking.generation:
                 # The thread, and those who waited for it, are in the parent.
@@ -115,7 +141,7 @@ class Thread:
                     self._executor.submit(self._work)
                 except RuntimeError as error:
                     raise ClosedError("The interpreter is at its end; close environments before.") from error
-            self._jobs.append(job)
+            self._jobs.extend(jobs)
 
     def _abandon(self, job: Job[Any]) -> None:
         with self._lock:
@@ -123,7 +149,7 @@ class Thread:
             too_late = job.done and job.error is None and job.undo is not None
         if too_late:
             try:
-                self._submit(Job(functools.partial(_undo, job), kept=True))
+                self._submit([Job(functools.partial(_undo, job), kept=True)])
             except ClosedError:
                 # The end of the environment has given everything back.
                 pass
