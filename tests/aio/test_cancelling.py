@@ -202,11 +202,14 @@ async def test_task_group_that_fails_gives_everything_back(location: str) -> Non
             await entered.wait()
             raise ValueError("stop all of it")
 
-        with pytest.raises(ExceptionGroup):
+        async def all_of_them() -> None:
             async with asyncio.TaskGroup() as group:
                 for _ in MESSAGES:
                     group.create_task(handle())
                 group.create_task(fail())
+
+        with pytest.raises(ExceptionGroup):
+            await all_of_them()
         assert (await figures(control)).leased == 0
         assert [message.data for message in await sub.get_many(10, timeout=0)] == MESSAGES
 

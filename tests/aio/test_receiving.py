@@ -15,10 +15,14 @@ async def test_leaving_acknowledges_and_raising_gives_back(location: str) -> Non
     async with aio.Environment(location) as env:
         pub, sub = await env.new_publisher(), await env.new_subscriber("a")
         await pub.send_many([b"", b"two"])
-        with pytest.raises(ValueError, match="too dark"):
+
+        async def fail() -> None:
             async with sub.receive_message() as message:
                 assert message is not None
                 raise ValueError("too dark")
+
+        with pytest.raises(ValueError, match="too dark"):
+            await fail()
         async with sub.receive_message(lease=30) as message:
             assert message is not None
             assert (message.data, message.delivery_count, message.last_error) == (b"", 2, "ValueError: too dark")
@@ -134,15 +138,21 @@ async def test_loop_acknowledges_and_leaving_it_gives_back(location: str) -> Non
                     break
         seen = await figures(control)
         assert (seen.settled, seen.leased, seen.lag) == (1, 0, 3)
-        with pytest.raises(ValueError, match="too dark"):
+        loops = []
+
+        async def fail() -> None:
             async with sub.messages(timeout=0) as messages:
-                async for message in messages:
+                loops.append(messages)
+                async for _ in messages:
                     raise ValueError("too dark")
+
+        with pytest.raises(ValueError, match="too dark"):
+            await fail()
         rest = [(message.data, message.last_error) async for message in sub.messages(timeout=0)]
         assert rest == [(b"2", "ValueError: too dark"), (b"3", None), (b"4", None)]
-        await messages.close()
+        await loops[0].close()
         with pytest.raises(ClosedError):
-            await anext(messages)
+            await anext(loops[0])
 
 
 @in_loop

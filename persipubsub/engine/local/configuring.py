@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from persipubsub.engine.local import files, locks, prune
+from persipubsub.engine.local import boot, files, locks, prune
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import QueueBusyError, SettingsMismatchError
@@ -63,6 +63,10 @@ def _change_durability(store: Store, durability: Durability, write: Callable[[Wo
         write(work)
 
     try:
+        if durability is Durability.PROCESS:
+            boot.note(store.path)
         store.writer.write_alone(change, lambda: store.reopen(durability))
+        if durability is not Durability.PROCESS:
+            boot.forget(store.path)
     finally:
         store.locks.try_shared(locks.USERS)

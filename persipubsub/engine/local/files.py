@@ -73,8 +73,10 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
     os.chmod(folder / BELLS, folder_mode)
-    for path in [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD)] + list((folder / BELLS).iterdir()):
-        os.chmod(path, file_mode)
+    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, BOOT)]
+    for path in own + list((folder / BELLS).iterdir()):
+        if path.exists():
+            os.chmod(path, file_mode)
 
 
 def write_durably(path: pathlib.Path, text: str) -> None:

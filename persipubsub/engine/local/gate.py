@@ -11,16 +11,19 @@ class Gate:
 
     def __init__(self) -> None:
         """Start open."""
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition(threading.RLock())
         self._inside: dict[int, int] = {}
         self._views = 0
         self._closed_by: int | None = None
 
     def enter(self) -> None:
-        """Announce a transaction; waits while the map moves."""
+        """Announce a transaction; waits while the map moves.
+
+        A thread that is inside already does not wait: who wants to be alone waits for it.
+        """
         me = threading.get_ident()
         with self._changed:
-            while self._closed_by is not None and self._closed_by != me:
+            while self._closed_by not in (None, me) and me not in self._inside:
                 self._changed.wait()
             self._inside[me] = self._inside.get(me, 0) + 1
 
@@ -101,5 +104,5 @@ class Gate:
 
     def abandon(self) -> None:
         """Start anew in a forked child, where a thread that held the lock does not exist."""
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition(threading.RLock())
         self._closed_by = None

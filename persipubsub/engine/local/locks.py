@@ -16,8 +16,6 @@ import sys
 WRITER = 0
 #: Shared by all processes that have the queue open; exclusive for a change of durability.
 USERS = 1
-#: Held while the environment is opened or closed.
-OPENING = 2
 #: One byte for each slot of the board: bells, then progress of batches.
 BELLS = 1 << 16
 PROGRESS = 1 << 17

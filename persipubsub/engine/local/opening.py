@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from persipubsub.engine import forking
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import files, format, locks, roster
+from persipubsub.engine.local import boot, files, format, locks, roster
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.store import Store, first_map_size, write_new
 from persipubsub.engine.local.work import Work, settings_records
@@ -20,7 +20,6 @@ from persipubsub.errors import (
     NotAQueueError,
     OpenError,
     QueueBusyError,
-    QueueDamagedError,
     QueuePermissionError,
     StorageFullError,
 )
@@ -207,7 +206,7 @@ def open_local(path: pathlib.Path) -> LocalEngine:
 
 
 def _open_store(path: pathlib.Path) -> Store:
-    _check_after_power_cut(path)
+    boot.check_after_power_cut(path)
     store = Store(path, Durability.FULL, None, clock)
     try:
         _enter(store)
@@ -219,7 +218,7 @@ def _open_store(path: pathlib.Path) -> Store:
         store.env.reader_check()
         store.bells.sweep()
         if durability is Durability.PROCESS:
-            _note_boot(path)
+            boot.note(path)
     except BaseException:
         store.close()
         raise
@@ -251,44 +250,7 @@ def _release(identity: tuple[int, int], store: Store) -> None:
             raise
         _stores.pop(identity, None)
         if last:
-            (store.path / files.BOOT).unlink(missing_ok=True)
-
-
-# -- durability "process" after a power cut ------------------------------------------------------------
-
-
-def _boot_id() -> str:
-    try:
-        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        # Without boot ids (macOS): the second in which the machine was started.
-        return str(int(time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)) // 60)
-
-
-def _note_boot(path: pathlib.Path) -> None:
-    """Leave a note that stays behind if the machine stops before the queue is closed."""
-    note = path / files.BOOT
-    if not note.exists() or note.read_text() != _boot_id():
-        files.write_durably(note, _boot_id())
-
-
-def _check_after_power_cut(path: pathlib.Path) -> None:
-    """Verify a queue whose last user was stopped with the machine, before LMDB trusts its pages.
-
-    :raise QueueDamagedError: something is wrong with it
-    """
-    note = path / files.BOOT
-    try:
-        unclean = note.read_text() != _boot_id()
-    except FileNotFoundError:
-        return
-    if unclean:
-        findings = files.verify_pages(path)
-        if findings:
-            raise QueueDamagedError(
-                f"Queue {path} was open with durability 'process' when the machine stopped, and is damaged: "
-                f"{findings[0]} ({len(findings)} findings). Restore it from a backup."
-            )
+            boot.forget(store.path)
 
 
 # -- fork ------------------------------------------------------------------------------------------

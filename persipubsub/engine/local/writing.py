@@ -49,6 +49,43 @@ class Job(Generic[T]):
         self.done = False
 
 
+class Turn:
+    """The turn to write: one thread of this process has it at a time."""
+
+    def __init__(self, path: object) -> None:
+        """Let nobody have it yet; ``path`` is for messages."""
+        self._path = path
+        self._lock = threading.Lock()
+        self._holder = 0
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Take the turn, waiting for at most ``timeout`` seconds; without one, as long as it takes.
+
+        :raise QueueBusyError: this very thread has it: waiting would be for ever
+        """
+        me = threading.get_ident()
+        if self._holder == me:
+            raise QueueBusyError(
+                f"Queue {self._path} was called in the middle of a call of the same thread, by a signal handler or a "
+                "finalizer: let that one set a flag or start a thread instead."
+            )
+        if not self._lock.acquire(timeout=timeout):
+            return False
+        self._holder = me
+        return True
+
+    def release(self) -> None:
+        """Pass the turn on."""
+        self._holder = 0
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class Writer:
     """Carries operations through write transactions of one store."""
 
@@ -56,9 +93,9 @@ class Writer:
         """Write to ``store``."""
         self._store = store
         #: Held by the thread that leads, and by whoever keeps this process's writers out.
-        self.turn = threading.Lock()
+        self.turn = Turn(store.path)
         self._jobs: list[Job[Any]] = []
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal handler may come in between
 
     def write(
         self,
