@@ -10,8 +10,8 @@ import persipubsub.queue
 import persipubsub.serializers
 
 _EXPORTED = (
-    "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff HighWaterMark Strategy "
-    "Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter Statistics "
+    "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff "
+    "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter Statistics "
     "SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
     "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "

@@ -163,7 +163,10 @@ class LocalEngine:
                 publish.put(work, outgoing, digests)
 
         size = sum([entry.size for entry in outgoing])
-        self._store.write(operation, payload=size, makes_room=not outgoing)
+        try:
+            self._store.write(operation, payload=size, makes_room=not outgoing)
+        finally:
+            self._taker.done(identifier, receipts)
 
     def settle_to_top(self, identifier: str, receipt: Receipt) -> None:
         """Settle the newest message and all before it."""
@@ -187,15 +190,22 @@ class LocalEngine:
         undelivered: bool = False,
     ) -> None:
         """Give takes back."""
-        at_desk(
-            self._store,
-            identifier,
-            lambda desk: settle.give_back(desk, receipts, delay_ns=delay_ns, reason=reason, undelivered=undelivered),
-        )
+
+        def step(desk: Desk) -> None:
+            settle.give_back(desk, receipts, delay_ns=delay_ns, reason=reason, undelivered=undelivered)
+
+        self._finish(identifier, receipts, step)
 
     def reject(self, identifier: str, receipts: Sequence[Receipt], reason: str) -> None:
         """Move takes to the dead letters."""
-        at_desk(self._store, identifier, lambda desk: settle.reject(desk, receipts, reason))
+        self._finish(identifier, receipts, lambda desk: settle.reject(desk, receipts, reason))
+
+    def _finish(self, identifier: str, receipts: Sequence[Receipt], step: Callable[[Desk], None]) -> None:
+        """End takes by ``step``; a take that turns out to be lost is over as well."""
+        try:
+            at_desk(self._store, identifier, step)
+        finally:
+            self._taker.done(identifier, receipts)
 
     def extend(self, identifier: str, receipt: Receipt, lease_ns: int) -> None:
         """Let a bounded lease end later."""

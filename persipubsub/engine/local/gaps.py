@@ -3,7 +3,7 @@
 import msgspec
 
 from persipubsub.engine.local import prune
-from persipubsub.engine.local.format import AHEAD, LEASED, TIMEOUT, pack_id, unpack_id
+from persipubsub.engine.local.format import AHEAD, HOLDERS, LEASED, TIMEOUT, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.work import Work
 
@@ -83,3 +83,5 @@ def pass_over(desk: Desk, start: int, end: int) -> None:
             desk.unlease(message_id, hold)
             hold.top = False
             desk.lease(message_id, hold)
+            if not desk.exists(message_id, hold):
+                prune.add(desk.work, HOLDERS, message_id, -1)  # a limit took it: there is nothing to protect

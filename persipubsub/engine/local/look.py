@@ -152,4 +152,4 @@ def _first_sent(txn: Transaction, work: Work, first: int, following: int, sent_n
             low = unpack_id(cursor.key()) + 1
         else:
             high = middle
-    return low if not cursor.set_range(pack_id(low)) else min(unpack_id(cursor.key()), following)
+    return unpack_id(cursor.key()) if cursor.set_range(pack_id(low)) else following

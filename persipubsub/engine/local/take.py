@@ -149,7 +149,7 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
     work, record = desk.work, desk.record
     txn, topic_filter = desk.txn, record.topic_filter
     position, end = record.position, work.state.next_id
-    passed = 0
+    passed, ready = 0, len(taken)
     while position < end and len(taken) < most and passed < PASSED:
         key = pack_id(position)
         stored = txn.get(key, db=work.meta)
@@ -188,7 +188,7 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
     old = record.position
     desk.move_to(position)
     state = work.state
-    if state.swept == old and state.low == position and len(taken) == position - old:
+    if state.swept == old and state.low == position and len(taken) - ready == position - old:
         state.swept = position  # all that was passed is held: nothing to look at
         if state.gone:
             prune.forget_gone(work)

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from persipubsub.engine import forking
@@ -72,13 +73,17 @@ class Taker:
         with_data: bool = True,
     ) -> list[Delivery]:
         """Take messages."""
-        slot = -1 if hand_over else self._batches.slot(identifier)
-        lease = take.Lease(self.owner(), lease_ns, slot, with_data)
         while True:
-            taken, more = self._take(identifier, lambda desk: take.take(desk, max_messages, lease), settle, outgoing)
+            slot = -1 if hand_over else self._batches.slot()
+            lease = take.Lease(self.owner(), lease_ns, slot, with_data)
+            taken: list[Delivery] = []
+            try:
+                taken, more = self._take(
+                    identifier, partial(take.take, most=max_messages, lease=lease), settle, outgoing
+                )
+            finally:
+                self._batches.start(identifier, slot, lease.owner, taken)
             settle, outgoing = (), ()
-            if taken and not hand_over:
-                self._batches.start(identifier, slot, lease.owner, taken[0].token)
             complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
             if complete or not more:
                 return complete
@@ -157,6 +162,7 @@ class Taker:
         result = self._store.write(
             operation, payload=sum([entry.size for entry in outgoing]), makes_room=not outgoing, undo=undo
         )
+        self._batches.done(identifier, receipts)
         if look_for_deaths:
             self._looked[identifier] = now
         self._introduced.add((identifier, numbers[0]))
@@ -200,6 +206,10 @@ class Taker:
                 return format.is_intact(delivery.id, meta, message[1])
         return format.is_intact(delivery.id, meta, delivery.data)
 
+    def done(self, identifier: str, receipts: Sequence[Receipt]) -> None:
+        """Take notice that takes were settled, given back or lost."""
+        self._batches.done(identifier, receipts)
+
     def handed(self, identifier: str, delivery: Delivery) -> None:
         """Tell that one more of a batch has reached the caller."""
         self._batches.handed(identifier, delivery.token)
@@ -236,6 +246,7 @@ class Taker:
             at_desk(self._store, identifier, give_back)
         except PersipubsubError as error:
             logger.warning("Queue %s: messages could not be given back yet: %s", self._store.path, error)
+        self.done(identifier, receipts)
 
     def leave(self) -> bool:
         """Give back every lease of this owner, and let it be dead; False if that was done before, or not here."""
