@@ -113,6 +113,7 @@ class Twins(RuleBasedStateMachine):
         self.patch = mock.patch.object(opening, "clock", self.clock)
         self.patch.start()
         self.taken: list[Held] = []
+        self.batch: list[Held] = []
         self.started = False
 
     @initialize(
@@ -190,18 +191,22 @@ class Twins(RuleBasedStateMachine):
 
     @rule(name=names, most=st.integers(1, 4), lease=st.sampled_from((None, None, SECOND)), handed=st.booleans())
     def take(self, name: str, most: int, lease: int | None, handed: bool) -> None:
+        before = len(self.taken)
         self.receive(name, lambda engine: engine.take(name, most, lease, hand_over=handed))
+        if not handed:
+            self.batch = self.taken[before:]
 
     @rule(name=names)
     def take_one(self, name: str) -> None:
         self.receive(name, lambda engine: engine.take(name, 1, None))
 
-    @rule(data=st.data())
-    def hand_over(self, data: st.DataObject) -> None:
-        for held in self.pick(data)[:1]:
-            if held is self.taken[-1]:
-                self.local.handed(held.subscriber, held.local)
-                self.memory.handed(held.subscriber, held.memory)
+    @rule()
+    def hand_over(self) -> None:
+        """Hand over the next of the last batch, as a loop over it does."""
+        if self.batch:
+            held = self.batch.pop(0)
+            self.local.handed(held.subscriber, held.local)
+            self.memory.handed(held.subscriber, held.memory)
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:

@@ -11,8 +11,8 @@ import persipubsub.serializers
 
 _EXPORTED = (
     "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff "
-    "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter Statistics "
-    "SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
+    "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter "
+    "Statistics SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
     "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
     "StorageError SubscriberError UnknownSubscriberError MessageError MessageTypeError "

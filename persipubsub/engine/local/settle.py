@@ -148,10 +148,10 @@ def seek(desk: Desk, position: int) -> None:
     record.lost += overflow
     record.expired += timeout
     record.missed = 0
-    desk.drop_all()
     state.epoch += 1
     record.epoch = state.epoch
-    desk.move_to(position)
+    desk.move_to(position)  # first: what is dropped from here on waits again, and must not go
+    desk.drop_all()
     prune.sweep(desk.work)
     desk.work.ring_for_messages()
 
