@@ -84,9 +84,12 @@ class Cancelling:
         self._how = how
         self.suspensions = 0
 
-    @types.coroutine
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Drive the coroutine to its end."""
+        return await self._steps(coroutine)
+
+    @types.coroutine
+    def _steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         step: Callable[[], Any] = functools.partial(coroutine.send, None)
         while True:
             try:
