@@ -9,10 +9,11 @@ import icontract
 from persipubsub.arguments import reason_of
 from persipubsub.connection import Connection
 from persipubsub.engine import forking
-from persipubsub.engine.base import Delivery, Engine, Entry, Receipt, Waiter
+from persipubsub.engine.base import Delivery, Engine, Waiter
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import DEFAULT_MAX_DELIVERIES
-from persipubsub.message import HELD, LOOKED_AT, SETTLED, Received
+from persipubsub.message import HELD, LOOKED_AT, SETTLED, Received, staged_by
+from persipubsub.receipts import Receipts
 from persipubsub.waiting import WaitingRoom
 
 logger = logging.getLogger("persipubsub")
@@ -30,11 +31,7 @@ _UNDECODABLE_DELAY_NS = 60 * 10**9
 
 
 class Holder(Generic[M]):
-    """The takes of one Subscriber. Messages keep it, so what they hold is not given back before they are lost.
-
-    All bookkeeping is single operations on a dict, which are atomic; so no lock is needed, and none
-    can be left locked by a fork.
-    """
+    """The takes of one Subscriber. Messages keep it, so what they hold is not given back before they are lost."""
 
     def __init__(
         self, connection: Connection, identifier: str, deserializer: Callable[[bytes], Any] | None, make: Make[M]
@@ -46,7 +43,7 @@ class Holder(Generic[M]):
         self.closed = False
         self._make = make
         self._generation = forking.generation
-        self._held: dict[int, int] = {}
+        self._held = Receipts()
         self._room = WaitingRoom()
         self._watcher: Waiter | None = None
 
@@ -61,7 +58,7 @@ class Holder(Generic[M]):
             raise ClosedError(f"The subscriber {self.identifier!r} was closed; make a new one.")
         if self._generation != forking.generation:
             # Everything taken before the fork is held, and watched for, by the parent.
-            self._held = {}
+            self._held = Receipts()
             self._watcher = None
             self._generation = forking.generation
         return self.connection.engine()
@@ -78,7 +75,7 @@ class Holder(Generic[M]):
 
         def attempt() -> list[Delivery]:
             taken.extend(take(self.engine()))
-            self._hold(taken)
+            self._held.add(taken)
             return taken
 
         try:
@@ -188,7 +185,7 @@ class Holder(Generic[M]):
         except LeaseLostError:
             # Somebody else has it by now, and will see for himself.
             pass
-        self._forget(delivery)
+        self._held.forget(delivery)
 
     # -- settling -----------------------------------------------------------------------------
 
@@ -251,7 +248,7 @@ class Holder(Generic[M]):
         if not deliveries:
             return
         for delivery in deliveries:
-            self._forget(delivery)
+            self._held.forget(delivery)
         try:
             self.connection.engine().give_back(
                 self.identifier, [delivery.receipt for delivery in deliveries], undelivered=True
@@ -281,7 +278,7 @@ class Holder(Generic[M]):
         """Acknowledge messages by their ids, whoever holds them."""
         settled = self.engine().settle_ids(self.identifier, ids)
         for message_id in ids:
-            self._held.pop(message_id, None)
+            self._held.forget_id(message_id)
         return settled
 
     def _settle(self, messages: Sequence[Received[Any]]) -> None:
@@ -300,7 +297,7 @@ class Holder(Generic[M]):
             operation(mine)
         except LeaseLostError:
             if len(mine) == 1:
-                self._forget(mine[0]._delivery)
+                self._held.forget(mine[0]._delivery)
                 raise
         else:
             self.mark_settled(mine)
@@ -337,44 +334,18 @@ class Holder(Generic[M]):
         """Note that messages are settled."""
         for message in messages:
             message._state = SETTLED
-            self._forget(message._delivery)
-
-    # -- bookkeeping --------------------------------------------------------------------------
-
-    def _hold(self, taken: Sequence[Delivery]) -> None:
-        for delivery in taken:
-            self._held[delivery.id] = delivery.token
-
-    def _forget(self, delivery: Delivery) -> None:
-        if self._held.get(delivery.id) == delivery.token:
-            self._held.pop(delivery.id, None)
+            self._held.forget(message._delivery)
 
     def release(self, taken: Sequence[Delivery]) -> None:
         """Give back, without raising, what never reached the caller."""
         if taken and self._generation == forking.generation and not self.connection.closed:
             for delivery in taken:
-                self._forget(delivery)
+                self._held.forget(delivery)
             self.connection.engine().release(self.identifier, [delivery.receipt for delivery in taken])
 
     def forget_all(self) -> Callable[[], None]:
         """Return what forgets all that is held at this moment: ``seek`` drops those leases."""
-        before = dict(self._held)
-
-        def forget() -> None:
-            for message_id, token in before.items():
-                if self._held.get(message_id) == token:
-                    self._held.pop(message_id, None)
-
-        return forget
-
-    def _drop_receipts(self) -> list[Receipt]:
-        receipts: list[Receipt] = []
-        while self._held:
-            try:
-                receipts.append(Receipt(*self._held.popitem()))
-            except KeyError:
-                break
-        return receipts
+        return self._held.forgetting()
 
     # -- watching -----------------------------------------------------------------------------
 
@@ -397,8 +368,6 @@ class Holder(Generic[M]):
             # It came between the last look and now.
             watcher.wake()
 
-    # -- the end ------------------------------------------------------------------------------
-
     def close(self) -> None:
         """Give everything back and end the waits of other threads."""
         if self._generation != forking.generation:
@@ -407,7 +376,7 @@ class Holder(Generic[M]):
         # A lost loop may have acknowledgements to write.
         self.connection.do_jobs()
         self.closed = True
-        receipts = self._drop_receipts()
+        receipts = self._held.drain()
         if not self.connection.closed:
             self._room.wake()
             if receipts:
@@ -417,10 +386,10 @@ class Holder(Generic[M]):
         self._watcher = None
 
     def __del__(self) -> None:
-        held: dict[int, int] = getattr(self, "_held", {})
+        held: Receipts | None = getattr(self, "_held", None)
         watcher: Waiter | None = getattr(self, "_watcher", None)
         if (held or watcher is not None) and self._generation == forking.generation and not self.closed:
-            identifier, receipts = self.identifier, self._drop_receipts()
+            identifier, receipts = self.identifier, self._held.drain()
 
             def release(engine: Engine) -> None:
                 if receipts:
@@ -429,8 +398,3 @@ class Holder(Generic[M]):
                     watcher.close()
 
             self.connection.later(release)
-
-
-def staged_by(messages: Sequence[Received[Any]]) -> list[Entry]:
-    """Return what messages staged, in their order."""
-    return [entry for message in messages if message._staged is not None for entry in message._staged]

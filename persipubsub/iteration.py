@@ -10,8 +10,8 @@ from persipubsub.arguments import deadline_of
 from persipubsub.engine import forking
 from persipubsub.engine.base import Delivery, Engine
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
-from persipubsub.holding import Holder, staged_by
-from persipubsub.message import HELD, Message, Received
+from persipubsub.holding import Holder
+from persipubsub.message import HELD, Message, Received, staged_by
 
 M = TypeVar("M", bound=Received[Any])
 T = TypeVar("T")

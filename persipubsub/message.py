@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -342,3 +342,8 @@ class Message(Received[T]):
         :raise LeaseLostError: it belongs to somebody else by now
         """
         self._extend(seconds)
+
+
+def staged_by(messages: Sequence[Received[Any]]) -> list[Entry]:
+    """Return what messages staged, in their order."""
+    return [entry for message in messages if message._staged is not None for entry in message._staged]
