@@ -214,7 +214,8 @@ def _open_store(path: pathlib.Path) -> Store:
         with store.read() as txn:
             durability = Work(store, txn).settings.durability
         if durability is not Durability.FULL:
-            store.reopen(durability)
+            with store.writer.locked():
+                store.reopen(durability)
         store.env.reader_check()
         store.bells.sweep()
         if durability is Durability.PROCESS:

@@ -107,7 +107,8 @@ class Reader:
             except lmdb.MapResizedError:
                 store.gate.leave()
                 try:
-                    store.follow_map()
+                    with store.writer.locked():
+                        store.follow_map()
                 finally:
                     store.gate.enter()
             except lmdb.ReadersFullError as error:

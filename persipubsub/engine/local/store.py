@@ -47,6 +47,8 @@ _FIRST_MAX_DBS = 64
 _MAP_SIZE = 64 << 30
 _WRITABLE_MAP_SIZE = 1 << 30
 _LARGEST_MAP_STEP = 16 << 30
+#: How often one tries to open a map that others grow meanwhile.
+_MOST_OPENINGS = 20
 #: How often the names of the files are looked at, in seconds; whether the data file is linked, always.
 _GLANCE = 0.05
 
@@ -99,23 +101,33 @@ class Store:
     # -- opening -----------------------------------------------------------------------------------
 
     def _open_environment(self, map_size: int, *, writable_map: bool) -> None:
+        """Open with the flags of the durability; with a writable map the caller holds the write lock.
+
+        :param map_size: at least so large; 0: as large as the file says
+        """
         self._writable_map = writable_map
-        try:
-            self.env = lmdb.open(
-                str(self.path),
-                map_size=map_size,  # 0: as large as the file says
-                create=False,
-                max_dbs=self._max_dbs,
-                max_readers=MAX_READERS,
-                sync=self.durability is not Durability.PROCESS,
-                metasync=self.durability is Durability.FULL,
-                writemap=writable_map,
-                readahead=False,
-                mode=0o600,
-                max_spare_txns=0,  # a forked child that lets go of spare ones would end the parent's
-            )
-        except lmdb.Error as error:
-            raise translate(error, self.path) from error
+        for attempt in range(_MOST_OPENINGS):
+            try:
+                self.env = lmdb.open(
+                    str(self.path),
+                    map_size=max(map_size, self._least_map_size()),
+                    create=False,
+                    max_dbs=self._max_dbs,
+                    max_readers=MAX_READERS,
+                    sync=self.durability is not Durability.PROCESS,
+                    metasync=self.durability is Durability.FULL,
+                    writemap=writable_map,
+                    readahead=False,
+                    mode=0o600,
+                    max_spare_txns=0,  # a forked child that lets go of spare ones would end the parent's
+                )
+                break
+            except lmdb.MapResizedError as error:
+                # It grew while it was being opened.
+                if attempt == _MOST_OPENINGS - 1:
+                    raise translate(error, self.path) from error
+            except lmdb.Error as error:
+                raise translate(error, self.path) from error
         self.handles = Handles(self.env)
         self._space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
 
@@ -148,7 +160,9 @@ class Store:
             )
 
     def reopen(self, durability: Durability) -> None:
-        """Open the environment with the flags of a durability; the caller keeps all transactions away.
+        """Open the environment with the flags of a durability.
+
+        The caller holds the write lock, and keeps all transactions away.
 
         :raise StorageError: what was written cannot be synced
         """
@@ -338,18 +352,26 @@ class Store:
     # -- the map -----------------------------------------------------------------------------------
 
     def follow_map(self) -> None:
-        """Adopt the size that another process gave the map."""
+        """Adopt the size that another process gave the map; the caller holds the write lock."""
         with self.gate.alone(self.lock_timeout) as granted:
             if not granted:
                 raise QueueBusyError(
                     f"Queue {self.path}: the map has grown, but this process cannot follow while it reads "
                     "(a receive_view block, a backup); leave the block first."
                 )
-            self.env.set_mapsize(0)
+            self.env.set_mapsize(self._least_map_size())
+
+    def _least_map_size(self) -> int:
+        """Return the size that a map must have at least; 0 stands for what the file says.
+
+        LMDB cuts the file to the length of a writable map. It must never cut what another process has
+        mapped, so the file is the measure; its length changes under the write lock only.
+        """
+        return -(-os.fstat(self._data).st_size // 4096) * 4096 if self._writable_map else 0
 
     def grow_map(self, payload: int) -> None:
-        """Give the map more address space."""
-        size = self.env.info()["map_size"]
+        """Give the map more address space; the caller holds the write lock."""
+        size = max(self.env.info()["map_size"], self._least_map_size())
         step = max(min(size, _LARGEST_MAP_STEP), 2 * payload + (1 << 20))
         with self.gate.alone(self.lock_timeout) as granted:
             if not granted:

@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lmdb
@@ -256,6 +257,16 @@ class Writer:
                     f"{store.lock_timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
                 )
             time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all writers out, those of this process and of others; waits for at most ``lock_timeout``."""
+        with self.turn:
+            self.lock()
+            try:
+                yield
+            finally:
+                self.unlock()
 
     def unlock(self) -> None:
         """Let other processes write."""
