@@ -4,7 +4,7 @@ Times are integer nanoseconds; wall-clock times count from the Unix epoch. Every
 atomic step: it happens wholly or, when it raises, not at all.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -372,13 +372,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back every lease of this owner and let go of the queue."""
-
-
-def iterate(engine: Engine, start: int, batch: int = 256) -> Iterator[Retained]:
-    """Walk over retained messages from ``start``; no transaction is held between the items."""
-    while True:
-        page = engine.browse(start, batch)
-        if not page:
-            return
-        yield from page
-        start = page[-1].id + 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.base import Delivery, Engine, Entry, SubscriberStatistics, Waiter, iterate
+from persipubsub.engine.base import Delivery, Engine, Entry, SubscriberStatistics, Waiter
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.memory import MemoryEngine, exists, open_memory
 from persipubsub.errors import (
@@ -120,7 +120,10 @@ def lag(engine: Engine, identifier: str = "a") -> tuple[int, int, int]:
 
 
 def retained(engine: Engine) -> list[int]:
-    return [each.id for each in iterate(engine, 0, batch=3)]
+    found: list[int] = []
+    while page := engine.browse(found[-1] + 1 if found else 0, 3):
+        found += [each.id for each in page]
+    return found
 
 
 # -- opening --------------------------------------------------------------------------------------
