@@ -26,7 +26,7 @@ def deadline_of(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    if not _is_number(timeout) or timeout < 0:
+    if (type(timeout) not in (int, float) and not _is_number(timeout)) or not timeout >= 0:
         raise SettingsError(
             f"timeout must be a number of seconds, 0 not to wait or None to wait for ever, but is {timeout!r}."
         )

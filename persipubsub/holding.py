@@ -72,14 +72,19 @@ class Holder(Generic[M]):
     def wait(self, take: Take, deadline: float | None) -> list[Delivery]:
         """Take as soon as there is something; give it back if an exception comes in between."""
         taken: list[Delivery] = []
-
-        def attempt() -> list[Delivery]:
-            taken.extend(take(self.engine()))
-            self._held.add(taken)
-            return taken
-
         try:
-            self._room.until(attempt, lambda: self.engine().waiter(self.identifier), deadline)
+            taken.extend(take(self.engine()))
+            if taken:
+                self._held.add(taken)
+                return taken
+
+            def attempt() -> list[Delivery]:
+                taken.extend(take(self.engine()))
+                self._held.add(taken)
+                return taken
+
+            if deadline != 0.0:
+                self._room.wait(attempt, lambda: self.engine().waiter(self.identifier), deadline)
             watcher = self._watcher
             if watcher is not None and not taken:
                 self._watch(self.engine(), watcher)
@@ -289,8 +294,8 @@ class Holder(Generic[M]):
         self, messages: Sequence[Received[Any]], operation: Callable[[Sequence[Received[Any]]], None]
     ) -> None:
         """Do ``operation`` on all that are held; if some were lost, on each of the others."""
-        mine = [message for message in messages if message._state != SETTLED]
-        if not mine:
+        mine = messages if len(messages) == 1 else [message for message in messages if message._state != SETTLED]
+        if not mine or mine[0]._state == SETTLED:
             return
         self._check_held(mine)
         try:
@@ -332,9 +337,10 @@ class Holder(Generic[M]):
 
     def mark_settled(self, messages: Sequence[Received[Any]]) -> None:
         """Note that messages are settled."""
+        forget = self._held.forget
         for message in messages:
             message._state = SETTLED
-            self._held.forget(message._delivery)
+            forget(message._delivery)
 
     def release(self, taken: Sequence[Delivery]) -> None:
         """Give back, without raising, what never reached the caller."""

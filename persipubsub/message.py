@@ -346,4 +346,8 @@ class Message(Received[T]):
 
 def staged_by(messages: Sequence[Received[Any]]) -> list[Entry]:
     """Return what messages staged, in their order."""
-    return [entry for message in messages if message._staged is not None for entry in message._staged]
+    entries: list[Entry] = []
+    for message in messages:
+        if message._staged is not None:
+            entries.extend(message._staged)
+    return entries

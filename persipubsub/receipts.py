@@ -31,7 +31,7 @@ class Receipts:
 
     def forget(self, delivery: Delivery) -> None:
         """Hold this take no longer; a newer one of the same message stays."""
-        if delivery in self:
+        if self._tokens.get(delivery.id) == delivery.token:
             self._tokens.pop(delivery.id, None)
 
     def forget_id(self, message_id: int) -> None:

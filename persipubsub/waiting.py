@@ -33,6 +33,10 @@ class WaitingRoom:
         result = attempt()
         if result or deadline == 0.0:
             return result
+        return self.wait(attempt, new_waiter, deadline)
+
+    def wait(self, attempt: Callable[[], T], new_waiter: Callable[[], Waiter], deadline: float | None) -> T:
+        """Go on as ``until`` does after a first attempt that gave nothing."""
         waiter = new_waiter()
         waiters = self._in_this_process()
         waiters.add(waiter)

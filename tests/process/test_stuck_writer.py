@@ -142,24 +142,24 @@ def configure(here: Here, lock_timeout: float) -> None:
 def send_interruptibly(here: Here) -> float:
     """Tell when it waits for the lock, and wait for an interrupt; return how long that took to come through."""
     store = store_of(here.env)
-    try_exclusive = store.locks.try_exclusive
+    holder = store.locks.holder
     attempts = 0
 
-    def counted(offset: int) -> bool:
+    def counted(offset: int) -> int | None:
         nonlocal attempts
         attempts += 1
         if attempts == 100:
             here.tell("waiting")
-        return try_exclusive(offset)
+        return holder(offset)
 
-    store.locks.try_exclusive = counted  # type: ignore[method-assign]
+    store.locks.holder = counted  # type: ignore[method-assign]
     began = time.monotonic()
     try:
         here.pub.send(b"interrupted")
     except KeyboardInterrupt:
         return time.monotonic() - began
     finally:
-        store.locks.try_exclusive = try_exclusive  # type: ignore[method-assign]
+        store.locks.holder = holder  # type: ignore[method-assign]
     raise AssertionError("it was sent")
 
 

@@ -25,8 +25,9 @@ def entry(data: bytes = b"data", delay_ns: int = 0) -> Entry:
 
 
 def calls(operation: Callable[[], object]) -> int:
-    """Return how many calls ``operation`` makes in this thread, after it was made once to warm up."""
-    operation()
+    """Return how many calls ``operation`` makes in this thread, after it was made a few times to warm up."""
+    for _ in range(3):
+        operation()
     return counted(operation)
 
 
@@ -51,6 +52,7 @@ def counted(operation: Callable[[], object]) -> int:
 def no_glances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what an operation does now and then, by the clock."""
     monkeypatch.setattr("persipubsub.engine.local.store._GLANCE", 1e9)
+    monkeypatch.setattr("persipubsub.engine.local.space._STEP", 64 << 20)
 
 
 @contextmanager

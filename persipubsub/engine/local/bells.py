@@ -121,6 +121,8 @@ class Bells:
 
     def ring(self, kind: int) -> None:
         """Ring every bell that is armed for ``kind``, once; never blocks and never raises."""
+        if not self.board.is_anybody_waiting(kind):
+            return
         for slot in self.board.waiting(kind):
             self.board.set_bell(slot, IDLE)
             with self._guard:

@@ -20,7 +20,6 @@ from persipubsub.engine.local import (
     format,
     look,
     prune,
-    publish,
     removal,
     roster,
     settle,
@@ -28,6 +27,7 @@ from persipubsub.engine.local import (
 )
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.taker import Taker, at_desk
 from persipubsub.engine.local.waiting import LocalWaiter
@@ -136,12 +136,13 @@ class LocalEngine:
 
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
-        operation, size = _publication(entries)
-        return self._store.write(operation, payload=size)
+        publication = Publication(entries)
+        return self._store.write(publication.put, payload=publication.size)
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
-        jobs = [Job(*_publication(entries), makes_room=False) for entries in batches]
+        publications = [Publication(entries) for entries in batches]
+        jobs = [Job(publication.put, publication.size, makes_room=False) for publication in publications]
         self._store.writer.write_together(jobs)
         return [job.result or [] if job.error is None else job.error for job in jobs]
 
@@ -153,18 +154,17 @@ class LocalEngine:
 
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
         """Acknowledge takes."""
-        digests = publish.digests(outgoing)
+        publication = Publication(outgoing)
 
         def operation(work: Work) -> None:
             desk = Desk(work, identifier)
             settle.settle(desk, receipts)
             desk.save()
-            if outgoing:
-                publish.put(work, outgoing, digests)
+            if publication:
+                publication.put(work)
 
-        size = sum([entry.size for entry in outgoing])
         try:
-            self._store.write(operation, payload=size, makes_room=not outgoing)
+            self._store.write(operation, payload=publication.size, makes_room=not publication)
         finally:
             self._taker.done(identifier, receipts)
 
@@ -260,12 +260,6 @@ class LocalEngine:
         """Give back every lease of this owner and let go of the queue."""
         if self._taker.leave():
             self._release_store()
-
-
-def _publication(entries: Sequence[Entry]) -> tuple[Callable[[Work], list[int]], int]:
-    """Return the operation that stores messages, and how many bytes it stores."""
-    digests = publish.digests(entries)
-    return lambda work: publish.put(work, entries, digests), sum([entry.size for entry in entries])
 
 
 def _prune_dangling(work: Work) -> tuple[int, bool]:

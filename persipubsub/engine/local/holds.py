@@ -42,20 +42,20 @@ class Desk:
         self.txn = work.txn
         self.identifier = identifier
         self.key = identifier.encode()
-        self.record = roster.read(work, identifier)
-        self._before = format.encode(self.record)
+        self._before, self.record = roster.find(work, identifier)
         self.db = work.handle(format.subscriber_db(self.key))
 
     def save(self) -> None:
         """Write the subscriber back if it has changed."""
-        if format.encode(self.record) != self._before:
-            roster.write(self.work, self.identifier, self.record)
+        stored = format.encode(self.record)
+        if stored != self._before:
+            roster.store(self.work, self.identifier, self.key, stored, self.record)
 
     # -- records -----------------------------------------------------------------------------------
 
     def get(self, kind: bytes, message_id: int) -> Hold | None:
         """Return a record of the subscriber's queue."""
-        record = self.txn.get(kind + pack_id(message_id), db=self.db)
+        record = self.txn.get(kind + pack_id(message_id), None, self.db)
         return None if record is None else format.decode_hold(record)
 
     def _put(self, kind: bytes, message_id: int, hold: Hold) -> None:
@@ -109,7 +109,7 @@ class Desk:
 
     def lease(self, message_id: int, hold: Hold) -> None:
         """Record that a message is taken."""
-        self._put(LEASED, message_id, hold)
+        self.txn.put(LEASED + pack_id(message_id), format.encode(hold), True, True, False, self.db)
         record = self.record
         record.leased += 1
         if hold.deadline_ns:

@@ -12,13 +12,15 @@ import os
 import struct
 import sys
 
-#: Held during a write transaction; LMDB's own lock cannot be waited for with a bound.
+#: Held by a writer that found others writing; see ``writelock``.
 WRITER = 0
 #: Shared by all processes that have the queue open; exclusive for a change of durability.
 USERS = 1
 #: One byte for each slot of the board: bells, then progress of batches.
 BELLS = 1 << 16
 PROGRESS = 1 << 17
+#: One byte for each process that may write; see ``writelock``.
+WRITERS = 1 << 18
 #: One byte for each owner, at this offset plus the owner's random id.
 OWNERS = 1 << 48
 #: Owner ids are below this.

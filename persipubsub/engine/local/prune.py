@@ -6,7 +6,6 @@ Each function touches what it deletes and nothing else: neither the whole queue 
 from __future__ import annotations
 
 import logging
-import struct
 from typing import TYPE_CHECKING
 
 from persipubsub.engine.local import format
@@ -17,7 +16,6 @@ from persipubsub.limits import Retention
 if TYPE_CHECKING:
     from persipubsub.engine.local.store import Store
 
-_COUNT = struct.Struct(">Q")
 #: Consumed messages that one transaction deletes at most, and expired ones.
 SWEEP = 1000
 EXPIRE = 10_000
@@ -29,18 +27,21 @@ EXPIRE = 10_000
 def count(work: Work, kind: bytes, message_id: int) -> int:
     """Return a pending count."""
     record = work.txn.get(kind + pack_id(message_id), db=work.pending)
-    return 0 if record is None else int(_COUNT.unpack(record)[0])
+    return 0 if record is None else unpack_id(record)
 
 
 def add(work: Work, kind: bytes, message_id: int, change: int) -> int:
     """Change a pending count and return what it is now; a record of zero is not kept."""
     key = kind + pack_id(message_id)
-    record = work.txn.get(key, db=work.pending)
-    number = (0 if record is None else int(_COUNT.unpack(record)[0])) + change
+    txn, pending = work.txn, work.pending
+    record = txn.get(key, None, pending)
+    number = change
+    if record is not None:
+        number += unpack_id(record)
     if number > 0:
-        work.txn.put(key, _COUNT.pack(number), db=work.pending)
+        txn.put(key, pack_id(number), True, True, False, pending)
     elif record is not None:
-        work.txn.delete(key, db=work.pending)
+        txn.delete(key, b"", pending)
     work.touched = True
     return number
 
@@ -91,14 +92,15 @@ def _is_log(work: Work) -> bool:
 def delete(work: Work, message_id: int) -> int | None:
     """Delete one message; return the size of its payload, or ``None`` if it was gone before."""
     key = pack_id(message_id)
-    data = work.txn.get(key, db=work.data)
+    txn, state = work.txn, work.state
+    data = txn.get(key, None, work.data)
     if data is None:
         return None
     size = len(data)
-    work.txn.delete(key, db=work.data)
-    work.txn.delete(key, db=work.meta)
-    work.state.messages -= 1
-    work.state.payload_bytes -= size
+    txn.delete(key, b"", work.data)
+    txn.delete(key, b"", work.meta)
+    state.messages -= 1
+    state.payload_bytes -= size
     work.touched = True
     work.ring_for_room()
     return size

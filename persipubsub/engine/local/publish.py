@@ -14,49 +14,68 @@ from persipubsub.limits import Retention, Strategy
 _AGEING = 4
 
 
-def digests(entries: Sequence[Entry]) -> list[int]:
-    """Return the digests of the payloads; computed before the transaction, for large ones take time."""
-    return [format.payload_digest(entry.data) for entry in entries]
+class Publication:
+    """Messages on their way into a transaction: what can be computed before, is."""
 
+    __slots__ = ("digests", "entries", "size")
 
-def put(work: Work, entries: Sequence[Entry], payload_digests: Sequence[int]) -> list[int]:
-    """Store messages and return their ids, in order.
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        """Compute the digests of the payloads, which takes time for large ones."""
+        self.entries = entries
+        self.digests: list[int] = []
+        #: Bytes of payload.
+        self.size = 0
+        for entry in entries:
+            self.digests.append(format.payload_digest(entry.data))
+            self.size += entry.size
 
-    :raise MessageTooLargeError: a message, or the batch, can never fit
-    :raise QueueFullError: there is no room, and the strategy makes none
-    """
-    state, settings = work.state, work.settings
-    for entry in entries:
-        if entry.size > settings.max_message_bytes:
-            raise MessageTooLargeError(
-                f"The message has {entry.size} bytes, queue {work.store.path} accepts {settings.max_message_bytes} "
-                "(max_message_bytes): split it, or configure the queue."
-            )
-    if state.ephemerals:
-        removal.reap(work)
-    prune.expire(work)
-    ids, fresh = _recognise(work, entries)
-    if fresh:
-        if state.subscribers or settings.retention is Retention.LOG:
-            _make_room(work, len(fresh), sum(entries[index].size for index in fresh))
-            _write(work, entries, payload_digests, fresh)
-            work.ring_for_messages()
-        else:
-            if not state.unrouted:
-                work.log(logging.WARNING, "a message was sent, but there are no subscribers; it is not kept")
-            state.unrouted += len(fresh)
-            state.next_id += len(fresh)
-            state.low = state.swept = state.next_id
-    if state.swept < state.low:
-        prune.sweep(work)
-    return ids
+    def __bool__(self) -> bool:
+        return bool(self.digests)
+
+    def put(self, work: Work) -> list[int]:
+        """Store the messages and return their ids, in order.
+
+        :raise MessageTooLargeError: a message, or the batch, can never fit
+        :raise QueueFullError: there is no room, and the strategy makes none
+        """
+        state, settings, entries = work.state, work.settings, self.entries
+        most = settings.max_message_bytes
+        known = False
+        for entry in entries:
+            if entry.size > most:
+                raise MessageTooLargeError(
+                    f"The message has {entry.size} bytes, queue {work.store.path} accepts {most} "
+                    "(max_message_bytes): split it, or configure the queue."
+                )
+            known = known or entry.deduplication_id is not None
+        if state.ephemerals:
+            removal.reap(work)
+        prune.expire(work)
+        next_id = state.next_id
+        fresh: Sequence[int] = range(len(entries))
+        ids: list[int] = list(range(next_id, next_id + len(entries)))
+        if known:
+            ids, fresh = _recognise(work, entries)
+        if fresh:
+            if state.subscribers or settings.retention is Retention.LOG:
+                size = sum([entries[index].size for index in fresh]) if known else self.size
+                _make_room(work, len(fresh), size)
+                _write(work, entries, self.digests, fresh)
+                work.ring_for_messages()
+            else:
+                if not state.unrouted:
+                    work.log(logging.WARNING, "a message was sent, but there are no subscribers; it is not kept")
+                state.unrouted += len(fresh)
+                state.next_id += len(fresh)
+                state.low = state.swept = state.next_id
+        if state.swept < state.low:
+            prune.sweep(work)
+        return ids
 
 
 def _recognise(work: Work, entries: Sequence[Entry]) -> tuple[list[int], list[int]]:
     """Return the ids of all entries, and the indices of those that are not repetitions."""
     next_id = work.state.next_id
-    if all(entry.deduplication_id is None for entry in entries):
-        return list(range(next_id, next_id + len(entries))), list(range(len(entries)))
     window = int(work.settings.deduplication_window * 1e9)
     ids: list[int] = []
     fresh: list[int] = []
@@ -137,25 +156,17 @@ def _make_room(work: Work, messages: int, payload: int) -> None:
     (prune.prune_oldest if settings.strategy is Strategy.PRUNE_FIRST else prune.prune_newest)(work, too_many, too_much)
 
 
-def _write(work: Work, entries: Sequence[Entry], payload_digests: Sequence[int], fresh: Sequence[int]) -> None:
-    txn, data_db, meta_db, now = work.txn, work.data, work.meta, work.now_ns
+def _write(work: Work, entries: Sequence[Entry], digests: Sequence[int], fresh: Sequence[int]) -> None:
+    """Append messages, which are the newest of all."""
+    put, data_db, meta_db, now = work.txn.put, work.data, work.meta, work.now_ns
     state = work.state
     message_id = state.next_id
-    size = 0
     for index in fresh:
         entry = entries[index]
         key = pack_id(message_id)
-        meta = Meta(
-            now,
-            0,
-            now + entry.delay_ns if entry.delay_ns else 0,
-            now + entry.expires_in_ns if entry.expires_in_ns is not None else 0,
-            entry.topic,
-            entry.headers,
-        )
-        txn.put(key, entry.data, True, True, True, data_db)
-        txn.put(key, format.pack_meta(message_id, payload_digests[index], meta), True, True, True, meta_db)
-        size += entry.size
+        put(key, entry.data, True, True, True, data_db)
+        put(key, _meta(message_id, digests[index], entry, now), True, True, True, meta_db)
+        state.payload_bytes += entry.size
         message_id += 1
     count = len(fresh)
     if not state.subscribers:
@@ -163,5 +174,19 @@ def _write(work: Work, entries: Sequence[Entry], payload_digests: Sequence[int],
     state.next_id = message_id
     state.last_sent_ns = now
     state.messages += count
-    state.payload_bytes += size
     state.published += count
+
+
+def _meta(message_id: int, digest: int, entry: Entry, now: int) -> bytes:
+    """Return the metadata record of a message that is sent now."""
+    if not entry.headers and entry.topic is None and not entry.delay_ns and entry.expires_in_ns is None:
+        return format.pack_plain_meta(message_id, digest, now)
+    meta = Meta(
+        now,
+        0,
+        now + entry.delay_ns if entry.delay_ns else 0,
+        now + entry.expires_in_ns if entry.expires_in_ns is not None else 0,
+        entry.topic,
+        entry.headers,
+    )
+    return format.pack_meta(message_id, digest, meta)

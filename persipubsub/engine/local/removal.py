@@ -18,6 +18,7 @@ def remove(work: Work, identifier: str, alone: bool) -> bool:
     desk.drop_all()
     record = desk.record
     work.txn.delete(key, db=work.subscribers)
+    work.known.pop(identifier, None)
     work.state.subscribers -= 1
     work.state.ephemerals -= record.ephemeral is not None
     prune.move_position(work, record.position, None)

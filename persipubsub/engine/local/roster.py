@@ -15,10 +15,22 @@ def read(work: Work, identifier: str) -> Subscriber:
 
     :raise UnknownSubscriberError: there is none of this identifier
     """
-    record = work.txn.get(identifier.encode(), db=work.subscribers)
-    if record is None:
-        raise unknown(work.store.path, identifier, names(work))
-    return format.decode_subscriber(record)
+    return find(work, identifier)[1]
+
+
+def find(work: Work, identifier: str) -> tuple[bytes, Subscriber]:
+    """Return the record of a subscriber, as it is stored and decoded.
+
+    :raise UnknownSubscriberError: there is none of this identifier
+    """
+    found = work.known.get(identifier)
+    if found is None:
+        record = work.txn.get(identifier.encode(), None, work.subscribers)
+        if record is None:
+            raise unknown(work.store.path, identifier, names(work))
+        stored = bytes(record)
+        found = work.known[identifier] = stored, format.decode_subscriber(stored)
+    return found
 
 
 def unknown(path: object, identifier: str, known: list[str]) -> UnknownSubscriberError:
@@ -32,7 +44,13 @@ def unknown(path: object, identifier: str, known: list[str]) -> UnknownSubscribe
 
 def write(work: Work, identifier: str, record: Subscriber) -> None:
     """Store the record of a subscriber."""
-    work.txn.put(identifier.encode(), format.encode(record), db=work.subscribers)
+    store(work, identifier, identifier.encode(), format.encode(record), record)
+
+
+def store(work: Work, identifier: str, key: bytes, stored: bytes, record: Subscriber) -> None:
+    """Store the record of a subscriber, which is encoded already."""
+    work.txn.put(key, stored, True, True, False, work.subscribers)
+    work.known[identifier] = stored, record
     work.touched = True
 
 

@@ -38,8 +38,21 @@ class Space:
         self._page_size = page_size
         self._writable_map = writable_map
         self._allocated = 0
+        #: Where the used pages end at most, if the next transaction has this number.
+        self._end, self._next = 0, -1
         #: Whether the pages of the next transaction are known to be allocated.
         self.is_backed = True
+
+    def covers(self, transaction: int, payload: int, makes_room: bool) -> bool:
+        """Tell whether it is known, without asking, that a transaction storing ``payload`` bytes has its pages.
+
+        :param transaction: its number: if others have written since the last one, nothing is known
+        """
+        end = self._end + payload + payload // 2 + SLACK
+        if transaction != self._next or end + (0 if makes_room else RESERVE) > self._allocated or not self.is_backed:
+            return False
+        self._end, self._next = end, transaction + 1
+        return True
 
     def ensure(self, env: lmdb.Environment, payload: int, free_bytes: Callable[[], int], *, makes_room: bool) -> None:
         """Make sure that a transaction storing ``payload`` bytes finds its pages allocated, or at least free ones.
@@ -55,6 +68,7 @@ class Space:
         size = payload + payload // 2 + SLACK
         need = end + size + (0 if makes_room else RESERVE)
         self.is_backed = True
+        self._end, self._next = end + size, info["last_txnid"] + 2
         if need <= self._allocated:
             return
         # Beyond the map there is nothing to write; when that is full, LMDB says so and it grows.

@@ -26,7 +26,7 @@ from persipubsub.engine.local.reading import Reader
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.syncing import Syncer
 from persipubsub.engine.local.translate import translate
-from persipubsub.engine.local.work import Handles, read_settings
+from persipubsub.engine.local.work import Handles, Work, read_settings
 from persipubsub.engine.local.writing import Writer
 from persipubsub.errors import (
     ClosedError,
@@ -67,22 +67,26 @@ class Store:
         self.lock_timeout = 30.0
         self.users = 0
         self._settings: Settings | None = None
-        self._settings_version = -1
+        self.settings_version = -1
         self._max_dbs = _FIRST_MAX_DBS
         self._closed = False
         self.gate = Gate()
         self.reader = Reader(self)
         self.read = self.reader.read
         self.view = self.reader.view
-        self.writer = Writer(self)
-        self.write = self.writer.write
+        #: The last write transaction that this process has committed.
+        self.recent: Work | None
         self._syncer = Syncer(self._sync)
+        #: What is asked to sync after each commit, if the commit itself does not.
+        self.syncer: Syncer | None = None
         self.locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
         descriptor = files.open_own(path / files.BOARD, os.O_RDWR)
         try:
             self.board = Board(descriptor)
         finally:
             os.close(descriptor)
+        self.writer = Writer(self)
+        self.write = self.writer.write
         self.owners = Owners(self.locks)
         self.is_alive = self.owners.is_alive
         self._last_second = 0
@@ -129,7 +133,8 @@ class Store:
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
         self.handles = Handles(self.env)
-        self._space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
+        self.recent = None
+        self.space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
 
     def identify(self) -> None:
         """Make sure that this is a queue, in a format that is known here.
@@ -179,6 +184,7 @@ class Store:
         if durability is not None:
             self.durability = durability
             writable_map = durability is Durability.PROCESS
+            self.syncer = self._syncer if durability is Durability.PROCESS else None
         self._max_dbs = max_dbs or self._max_dbs
         map_size = self.env.info()["map_size"]
         self.env.close()
@@ -229,6 +235,7 @@ class Store:
                 f"Queue {self.path}: this forked child still uses an array made from a view of its parent; "
                 "delete it before using the queue."
             )
+        self.recent = None
         self.handles = self.env = None  # type: ignore[assignment]
 
     def before_fork(self) -> Callable[[], None]:
@@ -262,9 +269,9 @@ class Store:
 
     def settings_of(self, version: int, txn: Transaction) -> Settings:
         """Return the settings, read again if ``version`` is not the one known here."""
-        if self._settings is None or version != self._settings_version:
+        if self._settings is None or version != self.settings_version:
             self._settings = read_settings(txn, self.handles[format.QUEUE_DB])
-            self._settings_version = version
+            self.settings_version = version
             self.lock_timeout = self._settings.lock_timeout
         return self._settings
 
@@ -275,35 +282,35 @@ class Store:
         return self.env.begin(None, None, False, True)
 
     def begin_writing(self) -> Transaction:
-        """Begin a write transaction; the caller holds the write lock and is inside the gate."""
+        """Begin a write transaction; the caller has the turn to write, and the write lock."""
         return self.env.begin(None, None, True, True)
 
-    def reserve(self, payload: int, *, makes_room: bool) -> None:
+    def reserve(self, payload: int, makes_room: bool) -> None:
         """Make sure that the disk has room for a transaction that stores ``payload`` bytes.
 
         :raise StorageFullError: it has not
         """
-        self._space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
-        if self._writable_map and not self._space.is_backed:
+        self.space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
+        if self._writable_map and not self.space.is_backed:
             # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
             # now on this process writes, which is slower; others may go on as they are.
             with self.gate.alone(self.lock_timeout) as granted:
                 if not granted:
-                    raise self._space.full()
+                    raise self.space.full()
                 self._reopen(writable_map=False)
-            self._space.is_backed = False
+            self.space.is_backed = False
 
     def explain(self, error: lmdb.Error) -> PersipubsubError:
         """Return what an error of LMDB in a write transaction means."""
-        if not self._space.is_backed and getattr(error, "code", 0) == errno.EIO:
-            return self._space.full()  # LMDB's name for a write that the disk took only a part of
+        if not self.space.is_backed and getattr(error, "code", 0) == errno.EIO:
+            return self.space.full()  # LMDB's name for a write that the disk took only a part of
         return translate(error, self.path)
 
     def _free_bytes(self) -> int:
         with self.gate:
             txn = self.begin_reading()
             try:
-                return self._space.free(self.env, txn)
+                return self.space.free(self.env, txn)
             finally:
                 txn.abort()
 
@@ -311,18 +318,13 @@ class Store:
         """Return the number of the last committed transaction."""
         return self.env.info()["last_txnid"]
 
-    def note_commit(self) -> None:
-        """Take notice of a commit."""
-        if self.durability is Durability.PROCESS:
-            self._syncer.note_commit()
-
     def _sync(self) -> None:
         with self.gate:
             if not self._closed:
                 try:
                     self.env.sync(True)
                 except lmdb.Error:
-                    self._syncer.note_commit()  # the next round tries again; close() reports it
+                    self._syncer.ask()  # the next round tries again; close() reports it
 
     def check_files(self) -> None:
         """Make sure that the queue is open, and that its files are still those that were opened.
@@ -380,7 +382,7 @@ class Store:
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
             size = -(-(size + step) // 4096) * 4096
-            self._space.lengthen(size)
+            self.space.lengthen(size)
             self.env.set_mapsize(size)
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:

@@ -13,12 +13,15 @@ class Syncer:
     def __init__(self, sync: Callable[[], None]) -> None:
         """Call ``sync``, which must not raise."""
         self._sync = sync
+        #: Whether there is something to sync that was not begun yet.
+        self.is_asked = False
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def note_commit(self) -> None:
-        """Ask for a sync."""
+    def ask(self) -> None:
+        """Ask for a sync of what was committed."""
+        self.is_asked = True
         self._wanted.set()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="persipubsub-sync", daemon=True)
@@ -32,5 +35,6 @@ class Syncer:
     def _run(self) -> None:
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
+            self.is_asked = False
             self._sync()
             self._closing.wait(INTERVAL)

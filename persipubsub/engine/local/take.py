@@ -45,7 +45,8 @@ def take(desk: Desk, most: int, lease: Lease) -> list[Delivery]:
     record = desk.record
     if record.paused:
         return []
-    revive(desk)
+    if record.delayed or record.bounded:
+        revive(desk)
     record.takes += 1
     taken: list[Delivery] = []
     deadline = _deadline(desk, lease)
@@ -116,7 +117,7 @@ def _deliver(
     record = desk.record
     size = len(message[1])
     data = bytes(message[1]) if lease.with_data and size <= LARGE else b""
-    if meta is None or (len(data) == size and not format.is_intact(message_id, message[0], data)):
+    if meta is None or (len(data) == size and not format.agrees(message_id, meta, message[0], data)):
         desk.lease(message_id, hold)
         returning.bury(desk, message_id, hold, returning.DAMAGED)
         return None
@@ -147,16 +148,18 @@ def _deliver(
 def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delivery]) -> None:
     """Go on from the position, setting aside what is not due and passing what is not wanted."""
     work, record = desk.work, desk.record
-    txn, topic_filter = desk.txn, record.topic_filter
+    get, topic_filter, meta_db, data_db = desk.txn.get, record.topic_filter, work.meta, work.data
     position, end = record.position, work.state.next_id
-    passed, ready = 0, len(taken)
-    while position < end and len(taken) < most and passed < PASSED:
+    passed, ready, number = 0, len(taken), len(taken)
+    exceptions = record.ahead or record.top
+    expiring = work.settings.high_water_mark.message_timeout is not None
+    while position < end and number < most and passed < PASSED:
         key = pack_id(position)
-        stored = txn.get(key, db=work.meta)
+        stored = get(key, None, meta_db)
         if stored is None:
             position = _over_gap(desk, position)
             continue
-        if (record.ahead or record.top) and _is_exception(desk, position):
+        if exceptions and _is_exception(desk, position):
             gaps.pass_over(desk, position, position + 1)
             position += 1
             passed += 1
@@ -166,7 +169,7 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
             position += 1
             passed += 1
             continue
-        if meta.sent_ns and is_expired(desk, meta):
+        if (expiring or meta.expires_ns) and meta.sent_ns and is_expired(desk, meta):
             record.expired += 1
             position += 1
             passed += 1
@@ -176,11 +179,12 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
             position += 1
             passed += 1
             continue
-        message = (stored, txn.get(key, db=work.data) or memoryview(b""))
+        message = (stored, get(key, None, data_db) or memoryview(b""))
         hold = Hold(missed=record.missed)
-        delivery = _deliver(desk, position, hold, meta if meta.sent_ns else None, message, lease, deadline, len(taken))
+        delivery = _deliver(desk, position, hold, meta if meta.sent_ns else None, message, lease, deadline, number)
         if delivery is not None:
             taken.append(delivery)
+            number += 1
             record.missed = 0
         else:
             passed += 1
@@ -188,7 +192,7 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
     old = record.position
     desk.move_to(position)
     state = work.state
-    if state.swept == old and state.low == position and len(taken) - ready == position - old:
+    if state.swept == old and state.low == position and number - ready == position - old:
         state.swept = position  # all that was passed is held: nothing to look at
         if state.gone:
             prune.forget_gone(work)

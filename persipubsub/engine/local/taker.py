@@ -9,10 +9,11 @@ from typing import TypeVar
 
 from persipubsub.engine import forking
 from persipubsub.engine.base import Delivery, Entry, Receipt
-from persipubsub.engine.local import format, owners, publish, removal, returning, settle, take
+from persipubsub.engine.local import format, owners, removal, returning, settle, take
 from persipubsub.engine.local.batches import Batches
 from persipubsub.engine.local.format import OWNER, pack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.reading import View
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
@@ -131,7 +132,7 @@ class Taker:
         outgoing: Sequence[Entry] = (),
     ) -> tuple[list[Delivery], bool]:
         """Settle, publish and take in one transaction; also tell whether there is more to walk over."""
-        digests = publish.digests(outgoing)
+        publication = Publication(outgoing)
         numbers: list[int] = []
         now = self._store.clock.boot_ns()
         look_for_deaths = now - self._looked.get(identifier, 0) >= _LOOK_FOR_DEATHS_NS
@@ -140,9 +141,9 @@ class Taker:
             desk = Desk(work, identifier)
             if receipts:
                 settle.settle(desk, receipts)
-            if outgoing:
+            if publication:
                 desk.save()
-                publish.put(work, outgoing, digests)
+                publication.put(work)
                 desk = Desk(work, identifier)
             if (identifier, desk.record.number) not in self._introduced:
                 work.txn.put(OWNER + pack_id(self._owner), _introduction(work), db=desk.db)
@@ -159,9 +160,7 @@ class Taker:
         def undo(result: tuple[list[Delivery], bool]) -> None:
             self.release(identifier, [delivery.receipt for delivery in result[0]])
 
-        result = self._store.write(
-            operation, payload=sum([entry.size for entry in outgoing]), makes_room=not outgoing, undo=undo
-        )
+        result = self._store.write(operation, payload=publication.size, makes_room=not publication, undo=undo)
         self._batches.done(identifier, receipts)
         if look_for_deaths:
             self._looked[identifier] = now

@@ -27,6 +27,7 @@ class Handles:
         self._env = env
         self._open: dict[bytes, Database] = {}
         self._opened: list[bytes] = []
+        self._fixed: tuple[Database, ...] | None = None
 
     def have(self, names: Iterable[bytes]) -> bool:
         """Tell whether all of ``names`` are open for any transaction that begins now.
@@ -39,8 +40,21 @@ class Handles:
 
     def opened_in(self, txn: object) -> list[bytes]:
         """Return the (growing) list of what the write transaction that begins opens; it may be aborted."""
-        self._opened = []
+        if self._opened:
+            self._opened = []
         return self._opened
+
+    def fixed(self, txn: Transaction) -> tuple[Database, ...]:
+        """Return the handles of the sub-databases that are always there, in the order of ``format.FIXED_DBS``.
+
+        Those that are not open yet are opened, which takes a write transaction.
+        """
+        if self._fixed is not None:
+            return self._fixed
+        handles = tuple([self.open(name, txn) for name in format.FIXED_DBS])
+        if self.have(format.FIXED_DBS):
+            self._fixed = handles
+        return handles
 
     def __getitem__(self, name: bytes) -> Database:
         """Return the handle of a sub-database that is open."""
@@ -72,13 +86,14 @@ class Work:
 
     __slots__ = (
         "_before",
-        "boot_ns",
         "data",
         "deduplication",
         "gone",
+        "known",
         "logs",
         "meta",
         "now_ns",
+        "number",
         "pending",
         "queue",
         "rings",
@@ -92,32 +107,46 @@ class Work:
 
     def __init__(self, store: Store, txn: Transaction) -> None:
         """Read the state and, if they have changed, the settings."""
-        self.store = store
-        self.txn = txn
-        handles = store.handles
-        if not handles.have(format.FIXED_DBS):
-            for name in format.FIXED_DBS:
-                handles.open(name, txn)
-        self.data = handles[format.DATA_DB]
-        self.meta = handles[format.META_DB]
-        self.pending = handles[format.PENDING_DB]
-        self.queue = handles[format.QUEUE_DB]
-        self.subscribers = handles[format.SUBSCRIBER_DB]
-        self.gone = handles[format.GONE_DB]
-        self.deduplication = handles[format.DEDUPLICATION_DB]
-        record = txn.get(format.KEY_STATE, db=self.queue)
+        self.store: Store = store
+        self.txn: Transaction = txn
+        #: The number of the transaction.
+        self.number: int = txn.id()
+        (self.data, self.meta, self.pending, self.queue, self.subscribers, self.gone, self.deduplication) = (
+            store.handles.fixed(txn)
+        )
+        record = txn.get(format.KEY_STATE, None, self.queue)
         if record is None:
             raise QueueDamagedError(f"Queue {store.path} has no state record; restore it from a backup.")
         self._before = bytes(record)
         self.state = format.decode_state(self._before)
         self.settings = store.settings_of(self.state.settings_version, txn)
         self.now_ns = max(store.clock.wall_ns(), self.state.last_sent_ns)
-        self.boot_ns = store.clock.boot_ns()
+        #: Records of subscribers as they are stored, and decoded.
+        self.known: dict[str, tuple[bytes, format.Subscriber]] = {}
         self.rings: list[int] = []
         #: Level, text and arguments of what is logged after the commit, never inside it.
         self.logs: list[tuple[Any, ...]] = []
         #: Something besides the state was written.
         self.touched = False
+
+    def go_on(self, txn: Transaction, number: int) -> None:
+        """Begin the next transaction; nobody else has written since the last one, so what is known is still true."""
+        self.txn = txn
+        self.number = number
+        state = self.state
+        self.settings = self.store.settings_of(state.settings_version, txn)
+        now = self.store.clock.wall_ns()
+        self.now_ns = now if now > state.last_sent_ns else state.last_sent_ns
+        self.touched = False
+        if self.rings:
+            self.rings = []
+        if self.logs:
+            self.logs = []
+
+    @property
+    def boot_ns(self) -> int:
+        """Return the clock that leases end by."""
+        return self.store.clock.boot_ns()
 
     def handle(self, name: bytes, *, create: bool = False) -> Database:
         """Return the handle of a sub-database."""
@@ -138,12 +167,17 @@ class Work:
             self.rings.append(FOR_ROOM)
 
     def finish(self) -> bool:
-        """Write the state back if it has changed; return whether there is anything to commit."""
+        """Write the state back; return whether there is anything to commit.
+
+        It is also written if only something else has changed: LMDB gives a number to no transaction that has
+        written nothing, and by the numbers ``go_on`` is told from ``__init__``.
+        """
         record = format.encode(self.state)
-        if record != self._before:
-            self.txn.put(format.KEY_STATE, record, db=self.queue)
-            return True
-        return self.touched
+        if record == self._before and not self.touched:
+            return False
+        self.txn.put(format.KEY_STATE, record, True, True, False, self.queue)
+        self._before = record
+        return True
 
 
 def settings_records(settings: Settings) -> dict[bytes, bytes]:

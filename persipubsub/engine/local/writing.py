@@ -7,18 +7,18 @@ meanwhile through one transaction. The others find theirs done when their turn c
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lmdb
+import msgspec
 
-from persipubsub.engine.local import locks
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.errors import QueueBusyError, StorageFullError
 
 if TYPE_CHECKING:
@@ -30,55 +30,59 @@ T = TypeVar("T")
 
 #: A map that is still full after so many growths will not do.
 _MOST_MENDINGS = 64
-#: Attempts to get the write lock before the first sleep: most transactions take microseconds.
-_SPINS = 50
-_SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
 
 
-class Job(Generic[T]):
+class Job(msgspec.Struct, Generic[T], eq=False):
     """One operation on its way through a commit."""
 
-    __slots__ = ("done", "error", "makes_room", "operation", "payload", "result")
-
-    def __init__(self, operation: Callable[[Work], T], payload: int, makes_room: bool) -> None:
-        """Remember what is to be done."""
-        self.operation = operation
-        self.payload = payload
-        self.makes_room = makes_room
-        self.result: T | None = None
-        self.error: Exception | None = None
-        self.done = False
+    operation: Callable[[Work], T]
+    payload: int
+    makes_room: bool
+    result: T | None = None
+    error: Exception | None = None
+    done: bool = False
 
 
 class Turn:
     """The turn to write: one thread of this process has it at a time."""
 
+    __slots__ = ("_path", "holder", "lock")
+
     def __init__(self, path: object) -> None:
         """Let nobody have it yet; ``path`` is for messages."""
         self._path = path
-        self._lock = threading.Lock()
-        self._holder = 0
+        #: Taken and released by itself only where calls in between would cost too much.
+        self.lock = threading.Lock()
+        self.holder = 0
+
+    def check(self) -> int:
+        """Return this thread's number, unless waiting would be for ever.
+
+        :raise QueueBusyError: this very thread has the turn
+        """
+        me = threading.get_ident()
+        if self.holder == me:
+            raise QueueBusyError(
+                f"Queue {self._path} was called in the middle of a call of the same thread, by a signal handler or a "
+                "finalizer: let that one set a flag or start a thread instead."
+            )
+        return me
 
     def acquire(self, timeout: float = -1) -> bool:
         """Take the turn, waiting for at most ``timeout`` seconds; without one, as long as it takes.
 
         :raise QueueBusyError: this very thread has it: waiting would be for ever
         """
-        me = threading.get_ident()
-        if self._holder == me:
-            raise QueueBusyError(
-                f"Queue {self._path} was called in the middle of a call of the same thread, by a signal handler or a "
-                "finalizer: let that one set a flag or start a thread instead."
-            )
-        if not self._lock.acquire(timeout=timeout):
+        me = self.check()
+        if not self.lock.acquire(timeout=timeout):
             return False
-        self._holder = me
+        self.holder = me
         return True
 
     def release(self) -> None:
         """Pass the turn on."""
-        self._holder = 0
-        self._lock.release()
+        self.holder = 0
+        self.lock.release()
 
     def __enter__(self) -> None:
         self.acquire()
@@ -93,10 +97,13 @@ class Writer:
     def __init__(self, store: Store) -> None:
         """Write to ``store``."""
         self._store = store
-        #: Held by the thread that leads, and by whoever keeps this process's writers out.
+        #: Held by the thread that leads, and by whoever keeps this process's writers out: then no write
+        #: transaction of this process lives.
         self.turn = Turn(store.path)
-        self._jobs: list[Job[Any]] = []
-        self._guard = threading.RLock()  # a signal handler may come in between
+        self.lock = WriteLock(store.path, store.locks, store.board.page)
+        #: What waits for a commit. Its single operations are atomic, so it needs no lock, and a signal handler
+        #: may come in between.
+        self._jobs: deque[Job[Any]] = deque()
 
     def write(
         self,
@@ -118,21 +125,28 @@ class Writer:
         :raise PersipubsubError: what the operation raises; nothing of it is committed then
         """
         job = Job(operation, payload, makes_room)
-        with self._guard:
-            self._jobs.append(job)
+        turn = self.turn
+        me = turn.check()
+        self._jobs.append(job)
         try:
-            with self.turn:
+            with turn.lock:
                 if not job.done:
-                    self._lead()
+                    turn.holder = me
+                    try:
+                        self._lead()
+                    finally:
+                        turn.holder = 0
         except BaseException:
             self._withdraw(job, undo)
             raise
-        return _result(job)
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[return-value]  # there is one if there is no error
 
     def write_together(self, jobs: Sequence[Job[Any]]) -> None:
         """Carry several jobs of one thread as ``write`` does; each has its result or its error then."""
-        with self._guard:
-            self._jobs.extend(jobs)
+        self.turn.check()
+        self._jobs.extend(jobs)
         try:
             with self.turn:
                 if not all(job.done for job in jobs):
@@ -151,63 +165,69 @@ class Writer:
         with self.turn, self._store.gate.alone(1.0) as granted:
             job = Job(lambda work: operation(work, granted), 0, makes_room=True)
             self._carry([job])
-            if then is not None and job.error is None:
+            if job.error is not None:
+                raise job.error
+            if then is not None:
                 then()
-        return _result(job)
+        return job.result  # type: ignore[return-value]  # there is one if there is no error
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
         """Run ``operation`` in a write transaction that is not committed."""
-        with self.turn:
-            self.lock()
-            try:
-                mendings = 0
-                while True:
-                    try:
-                        return self._rehearse_once(operation)
-                    except lmdb.Error as error:
-                        mendings += 1
-                        self._mend(error, mendings, 0)
-            finally:
-                self.unlock()
+        with self.locked():
+            mendings = 0
+            while True:
+                try:
+                    return self._rehearse_once(operation)
+                except lmdb.Error as error:
+                    mendings += 1
+                    self._mend(error, mendings, 0)
 
     def _rehearse_once(self, operation: Callable[[Work], T]) -> T:
         store = self._store
-        with store.gate:
-            txn = store.begin_writing()
-            opened = store.handles.opened_in(txn)
-            try:
-                return operation(Work(store, txn))
-            finally:
-                txn.abort()
-                store.handles.forget(opened)
+        txn = store.begin_writing()
+        opened = store.handles.opened_in(txn)
+        try:
+            return operation(Work(store, txn))
+        finally:
+            txn.abort()
+            store.handles.forget(opened)
 
     def _withdraw(self, job: Job[T], undo: Callable[[T], object] | None) -> None:
         """Take back a job whose thread was interrupted, or undo it if it was committed already."""
-        with self._guard:
-            if job in self._jobs:
-                self._jobs.remove(job)
-                return
+        try:
+            self._jobs.remove(job)
+        except ValueError:
+            pass  # somebody carries it, or has carried it
+        else:
+            return
         with self.turn:  # whoever carries it is done by then
             pass
         if job.done and job.error is None and undo is not None:
             undo(job.result)  # type: ignore[arg-type]
 
     def _lead(self) -> None:
-        """Carry all waiting jobs."""
-        with self._guard:
-            jobs, self._jobs = self._jobs, []
+        """Carry all waiting jobs; the caller has the turn."""
+        waiting = self._jobs
+        jobs: list[Job[Any]] = []
         try:
+            while waiting:
+                jobs.append(waiting.popleft())
             self._carry(jobs)
         except BaseException:
             # An interrupt in this thread is not the others' affair: they try again.
-            with self._guard:
-                self._jobs[:0] = [job for job in jobs if not job.done]
+            waiting.extendleft([job for job in reversed(jobs) if not job.done])
             raise
 
     def _carry(self, jobs: list[Job[Any]]) -> None:
         """Carry jobs through one commit, or through one each where the disk has no room for all."""
+        store = self._store
         try:
-            work = self._commit_locked(jobs)
+            store.check_files()
+            self.lock.acquire(store.lock_timeout)
+            try:
+                work = self._commit(jobs)
+            finally:
+                self.lock.release()
         except StorageFullError as error:
             if len(jobs) == 1:
                 jobs[0].error, jobs[0].done = error, True
@@ -224,70 +244,33 @@ class Writer:
             return
         if work is not None:
             for kind in work.rings:
-                self._store.bells.ring(kind)
+                store.bells.ring(kind)
             for line in work.logs:
                 logger.log(*line)
-
-    def _commit_locked(self, jobs: list[Job[Any]]) -> Work | None:
-        self._store.check_files()
-        self.lock()
-        try:
-            return self._commit(jobs)
-        finally:
-            self.unlock()
-
-    def lock(self) -> None:
-        """Keep the other processes' writers out, waiting for at most ``lock_timeout``.
-
-        LMDB's own lock cannot be waited for with a bound, nor interrupted.
-        """
-        store = self._store
-        if store.locks.try_exclusive(locks.WRITER):
-            return
-        deadline = time.monotonic() + store.lock_timeout
-        attempt = 0
-        while not store.locks.try_exclusive(locks.WRITER):
-            attempt += 1
-            if attempt < _SPINS:
-                os.sched_yield()
-                continue
-            if time.monotonic() > deadline:
-                raise QueueBusyError(
-                    f"Queue {store.path}: process {store.locks.holder(locks.WRITER)} has kept the write lock for "
-                    f"{store.lock_timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
-                )
-            time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep all writers out, those of this process and of others; waits for at most ``lock_timeout``."""
         with self.turn:
-            self.lock()
+            self.lock.acquire(self._store.lock_timeout)
             try:
                 yield
             finally:
-                self.unlock()
-
-    def unlock(self) -> None:
-        """Let other processes write."""
-        self._store.locks.unlock(locks.WRITER)
+                self.lock.release()
 
     def _commit(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction, leaving out those that raise; return it, ``None`` if all did."""
-        mendings = 0
-        while True:
-            running = [job for job in jobs if job.error is None]
-            work = None
-            if not running:
-                break
+        work = None
+        running, mendings = jobs, 0
+        while running:
             try:
                 work = self._attempt(running)
             except lmdb.Error as error:
                 mendings += 1
                 self._mend(error, mendings, sum(job.payload for job in running))
-            else:
-                if work is not None:
-                    break
+            if work is not None:
+                break
+            running = [job for job in jobs if job.error is None]
         for job in jobs:
             job.done = True
         return work
@@ -309,39 +292,53 @@ class Writer:
     def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""
         store = self._store
-        store.reserve(sum(job.payload for job in jobs), makes_room=all(job.makes_room for job in jobs))
-        with store.gate:
+        payload, makes_room = 0, True
+        for job in jobs:
+            payload += job.payload
+            makes_room = makes_room and job.makes_room
+        txn = store.begin_writing()
+        number = txn.id()
+        if not store.space.covers(number, payload, makes_room):
+            txn.abort()
+            store.reserve(payload, makes_room)
             txn = store.begin_writing()
-            number, opened = txn.id(), store.handles.opened_in(txn)
-            try:
+            number = txn.id()
+        opened = store.handles.opened_in(txn)
+        recent, store.recent = store.recent, None
+        try:
+            if recent is not None and recent.number + 1 == number:
+                work = recent
+                work.go_on(txn, number)
+            else:
                 work = Work(store, txn)
+            for job in jobs:
+                try:
+                    job.result = job.operation(work)
+                except lmdb.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
+                    job.error = error
+                    txn.abort()
+                    store.handles.forget(opened)
+                    return None
+            changed = work.finish()
+            if not changed and not opened:
+                txn.abort()
+                return work
+            txn.commit()
+            if changed:
+                store.recent = work
+            if store.syncer is not None and not store.syncer.is_asked:
+                store.syncer.ask()
+        except BaseException:
+            if store.last_transaction() >= number:
+                # Interrupted after the commit: it stands, and the callers' results with it.
                 for job in jobs:
-                    try:
-                        job.result = job.operation(work)
-                    except lmdb.Error:
-                        raise
-                    except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
-                        job.error = error
-                        return None
-                if not work.finish() and not opened:
-                    return work
-                txn.commit()
-                opened = []
-            except BaseException:
-                if store.last_transaction() >= number:
-                    # Interrupted after the commit: it stands, and the callers' results with it.
-                    opened = []
-                    for job in jobs:
-                        job.done = True
-                raise
-            finally:
-                txn.abort()  # no effect on a committed one
+                    job.done = True
+                if store.syncer is not None:
+                    store.syncer.ask()
+            else:
+                txn.abort()
                 store.handles.forget(opened)
-        store.note_commit()
+            raise
         return work
-
-
-def _result(job: Job[T]) -> T:
-    if job.error is not None:
-        raise job.error
-    return job.result  # type: ignore[return-value]

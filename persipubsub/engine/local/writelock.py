@@ -1,0 +1,119 @@
+"""Who writes: one process at a time, found out without a system call when nobody else wants to.
+
+LMDB's own lock keeps writers apart, but it cannot be waited for with a bound, nor interrupted. So one
+takes this one before. A process that wants to write announces itself by a byte of its own on the board
+and looks at the bytes of the others; if there are none it goes ahead. If two announce themselves at the
+same time, at least one of them sees the other, steps back, and takes the slow way: a lock of the kernel,
+under which it waits for those who went ahead. A process that dies leaves its byte behind, but not the
+lock that shows that the byte is somebody's.
+"""
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from persipubsub.engine.local import locks
+from persipubsub.engine.local.board import WRITERS, WRITERS_AT, Slots
+from persipubsub.errors import QueueBusyError
+
+_FREE, _CLAIMED = 0, 1
+_CLAIM = bytes((_CLAIMED,))
+#: The byte of whoever took the slow way; the kernel's lock lets only one do so.
+_SLOW = WRITERS_AT + WRITERS - 1
+_END = WRITERS_AT + WRITERS
+#: Attempts before the first sleep: most transactions take microseconds.
+_SPINS = 50
+_SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
+
+
+class WriteLock:
+    """The lock of one queue for one process; the caller lets one of its threads at a time come here."""
+
+    __slots__ = ("_byte", "_fence", "_locks", "_page", "_path", "_slow", "_slots")
+
+    def __init__(self, path: object, byte_locks: locks.ByteLocks, page: mmap.mmap) -> None:
+        """Claim a byte of ``page``; ``path`` is for messages."""
+        self._path = path
+        self._locks = byte_locks
+        self._page = page
+        self._slots = Slots(byte_locks, locks.WRITERS, WRITERS - 1)
+        slot = self._slots.claim()
+        #: Where this process announces itself; -1 where all places are taken: then it always goes the slow way.
+        self._byte = -1 if slot is None else WRITERS_AT + slot
+        self._fence = threading.Lock()
+        self._slow = False
+        if slot is not None:
+            page[self._byte] = _FREE  # a dead process may have left it claimed
+
+    def acquire(self, timeout: float) -> None:
+        """Keep the other processes' writers out.
+
+        :raise QueueBusyError: another process writes for more than ``timeout`` seconds
+        """
+        byte = self._byte
+        if byte >= 0:
+            page = self._page
+            try:
+                page[byte] = _CLAIMED
+                with self._fence:  # what was written above is seen by all before what follows is read
+                    pass
+                if page.find(_CLAIM, WRITERS_AT, byte) < 0 and page.find(_CLAIM, byte + 1, _END) < 0:
+                    return
+                page[byte] = _FREE
+            except BaseException:
+                page[byte] = _FREE
+                raise
+        self._acquire_slowly(timeout)
+
+    def release(self) -> None:
+        """Let others write."""
+        if self._slow:
+            self._slow = False
+            self._page[_SLOW] = _FREE
+            self._locks.unlock(locks.WRITER)
+        else:
+            self._page[self._byte] = _FREE
+
+    def _acquire_slowly(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        self._wait(lambda: self._locks.try_exclusive(locks.WRITER), locks.WRITER, deadline, timeout)
+        try:
+            self._page[_SLOW] = _CLAIMED
+            with self._fence:
+                pass
+            at = self._page.find(_CLAIM, WRITERS_AT, _SLOW)
+            while at >= 0:
+                self._wait_for(at - WRITERS_AT, deadline, timeout)
+                at = self._page.find(_CLAIM, at + 1, _SLOW)
+            self._slow = True
+        except BaseException:
+            self._page[_SLOW] = _FREE
+            self._locks.unlock(locks.WRITER)
+            raise
+
+    def _wait_for(self, place: int, deadline: float, timeout: float) -> None:
+        """Wait until the process of a place has written, or is seen to be dead."""
+        offset = locks.WRITERS + place
+
+        def is_over() -> bool:
+            if self._page[WRITERS_AT + place] == _CLAIMED and self._locks.holder(offset) is None:
+                self._page[WRITERS_AT + place] = _FREE
+            return self._page[WRITERS_AT + place] == _FREE
+
+        self._wait(is_over, offset, deadline, timeout)
+
+    def _wait(self, is_over: Callable[[], bool], offset: int, deadline: float, timeout: float) -> None:
+        attempt = 0
+        while not is_over():
+            attempt += 1
+            if attempt < _SPINS:
+                os.sched_yield()
+                continue
+            if time.monotonic() > deadline:
+                raise QueueBusyError(
+                    f"Queue {self._path}: process {self._locks.holder(offset)} has kept the write lock for "
+                    f"{timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
+                )
+            time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))
