@@ -16,6 +16,7 @@ from typing import TypeAlias
 import lmdb
 import msgspec
 
+from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import files, format, locks
 from persipubsub.engine.local.bells import Bells
@@ -379,9 +380,10 @@ class Store:
                     f"Queue {self.path}: the map is full and cannot grow while this process reads "
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
-            size = -(-(size + step) // 4096) * 4096
+            before, size = size, -(-(size + step) // 4096) * 4096
             self._space.lengthen(size)
             self.env.set_mapsize(size)
+        self.writer.events.append(events.grew(before, size))
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""

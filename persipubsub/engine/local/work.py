@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import msgspec
 
+from persipubsub.engine.events import Event
 from persipubsub.engine.local import format
 from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM
 from persipubsub.errors import QueueDamagedError
@@ -75,8 +76,8 @@ class Work:
         "boot_ns",
         "data",
         "deduplication",
+        "events",
         "gone",
-        "logs",
         "meta",
         "now_ns",
         "pending",
@@ -114,18 +115,14 @@ class Work:
         self.now_ns = max(store.clock.wall_ns(), self.state.last_sent_ns)
         self.boot_ns = store.clock.boot_ns()
         self.rings: list[int] = []
-        #: Level, text and arguments of what is logged after the commit, never inside it.
-        self.logs: list[tuple[Any, ...]] = []
+        #: What is logged after the commit, never inside it.
+        self.events: list[Event] = []
         #: Something besides the state was written.
         self.touched = False
 
     def handle(self, name: bytes, *, create: bool = False) -> Database:
         """Return the handle of a sub-database."""
         return self.store.handles.open(name, self.txn, create=create)
-
-    def log(self, level: int, text: str, *arguments: object) -> None:
-        """Log a line about the queue after the commit."""
-        self.logs.append((level, "Queue %s: " + text + ".", self.store.path, *arguments))
 
     def ring_for_messages(self) -> None:
         """Wake waiting subscribers after the commit."""

@@ -6,16 +6,17 @@ meanwhile through one transaction. The others find theirs done when their turn c
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import lmdb
 
+from persipubsub.engine.events import Event
 from persipubsub.engine.local import locks
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Work
@@ -23,8 +24,6 @@ from persipubsub.errors import QueueBusyError, StorageFullError
 
 if TYPE_CHECKING:
     from persipubsub.engine.local.store import Store
-
-logger = logging.getLogger("persipubsub")
 
 T = TypeVar("T")
 
@@ -97,6 +96,8 @@ class Writer:
         self.turn = Turn(store.path)
         self._jobs: list[Job[Any]] = []
         self._guard = threading.RLock()  # a signal handler may come in between
+        #: What is to be logged once the turn is over: a handler may be slow, or use this very queue.
+        self.events: deque[Event] = deque()
 
     def write(
         self,
@@ -127,6 +128,8 @@ class Writer:
         except BaseException:
             self._withdraw(job, undo)
             raise
+        if self.events:
+            self._log_events()
         return _result(job)
 
     def write_together(self, jobs: Sequence[Job[Any]]) -> None:
@@ -141,6 +144,8 @@ class Writer:
             for job in jobs:
                 self._withdraw(job, None)
             raise
+        if self.events:
+            self._log_events()
 
     def write_alone(self, operation: Callable[[Work, bool], T], then: Callable[[], None] | None = None) -> T:
         """Run ``operation`` while no other transaction of this process lives, if that can be had in a second.
@@ -153,6 +158,8 @@ class Writer:
             self._carry([job])
             if then is not None and job.error is None:
                 then()
+        if self.events:
+            self._log_events()
         return _result(job)
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
@@ -225,8 +232,16 @@ class Writer:
         if work is not None:
             for kind in work.rings:
                 self._store.bells.ring(kind)
-            for line in work.logs:
-                logger.log(*line)
+            self.events.extend(work.events)
+
+    def _log_events(self) -> None:
+        """Log what commits have left to be told; each event once, whichever thread comes by."""
+        while True:
+            try:
+                event = self.events.popleft()
+            except IndexError:
+                return
+            event.log(self._store.path)
 
     def _commit_locked(self, jobs: list[Job[Any]]) -> Work | None:
         self._store.check_files()
