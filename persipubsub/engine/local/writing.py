@@ -268,7 +268,7 @@ class Writer:
                 continue
             if time.monotonic() > deadline:
                 raise QueueBusyError(
-                    f"Queue {store.path}: process {store.locks.holder(locks.WRITER)} has kept the write lock for "
+                    f"Queue {store.path}: {store.locks.name_holder(locks.WRITER)} has kept the write lock for "
                     f"{store.lock_timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
                 )
             time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))
