@@ -1,5 +1,7 @@
 """Processes in different containers: the namespaces that these are made of, without the rest."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,7 +55,7 @@ def test_a_sleeper_is_woken_across_namespaces(env: Environment, path: Path, cont
 
 
 def test_the_death_of_a_container_is_noticed(
-    env: Environment, contain: Contain, monkeypatch: pytest.MonkeyPatch
+    env: Environment, path: Path, contain: Contain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No pid of it can be watched from here, so one looks after it; a wake-up by chance would take minutes."""
     monkeypatch.setattr(waiting, "LONGEST", 600.0)
@@ -61,12 +63,19 @@ def test_the_death_of_a_container_is_noticed(
     worker.do("open")
     worker.do("send", "work")
     assert worker.do("take", 0) == ["work", 1]
-    with env.new_subscriber("sub") as sub:
-        assert sub.get(timeout=0) is None
+
+    def kill_while_asleep() -> None:
+        wait_until(lambda: armed_bells(path), "it asks to be woken")
         worker.kill()
-        with sub.receive_message(timeout=BOUND) as message:
-            assert message is not None
-            assert (message.data, message.delivery_count, message.last_error) == (b"work", 2, "owner died")
+
+    thread = threading.Thread(target=kill_while_asleep)
+    began = time.monotonic()
+    thread.start()
+    with env.new_subscriber("sub") as sub, sub.receive_message(timeout=BOUND) as message:
+        assert message is not None
+        assert (message.data, message.delivery_count, message.last_error) == (b"work", 2, "owner died")
+    thread.join()
+    assert time.monotonic() - began < BOUND / 2, "it was only found at the end of the wait"
 
 
 def test_owners_in_other_containers_are_shown_as_such(env: Environment, contain: Contain) -> None:
@@ -111,9 +120,11 @@ def test_a_writer_of_another_container_is_named_as_such(path: Path, env: Environ
     assert "a process of another container (PID namespace) has kept the write lock" in text
 
 
-def test_what_a_dead_reader_of_the_same_pid_has_left_is_freed(contain: Contain) -> None:
+def test_what_a_dead_reader_of_the_same_pid_has_left_is_freed(env: Environment, contain: Contain) -> None:
+    # Somebody has the queue open all the time: else the table of readers would begin anew.
+    env.new_publisher().send(b"read me")
     keeper = contain("--pid")
-    keeper.do("open")
-    keeper.do("send", "read me")
     pid = keeper.do("die_while_reading")
+    engine = env.new_publisher()._engine()
+    assert f" {pid} " in engine._store.env.readers()  # type: ignore[attr-defined]
     assert keeper.do("reopen_as", pid) == [pid, 0]
