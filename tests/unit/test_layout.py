@@ -28,7 +28,7 @@ LAYERS = [
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
-    {"aio", "config", "deployment", "testing"},
+    {"aio", "config", "deployment", "metrics", "testing", "tracing"},
     {"demo"},
     {"cli"},
 ]
