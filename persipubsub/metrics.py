@@ -92,7 +92,7 @@ class QueueCollector(Collector):
     ...     registry.register(QueueCollector({"frames": env}))
     ...     _ = env.new_publisher().send(b"frame")
     ...     registry.get_sample_value("persipubsub_messages", {"queue": "frames"})
-    1.0
+    1
 
     :param queues: open environments, or paths, by the value that the label ``queue`` shall have
     :param timeout: seconds within which a queue must answer
