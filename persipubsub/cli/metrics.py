@@ -12,11 +12,12 @@ from persipubsub.cli.target import ConfigOption, QueueOption, find_config
 from persipubsub.errors import PersipubsubError
 
 NAME = "metrics"
-HELP = """Serve figures of queues to Prometheus, at http://127.0.0.1:9394/metrics, until Ctrl-C.
+HELP = """Serve figures of queues to Prometheus.
 
-Without PATHS, those of all queues of the deployment file; queues may be deployed later. Figures are read
-when they are asked for. There is no password: on another address than the loopback one, everybody who
-reaches it can read them (figures and names, never messages).
+They are at http://127.0.0.1:9394/metrics until Ctrl-C, for all queues of the deployment file or those at
+PATHS; queues may be deployed later. Figures are read when they are asked for. There is no password: on
+another address than the loopback one, everybody who reaches it can read them (figures and names, never
+messages).
 
 \b
 Example: persipubsub metrics --config queues.json --port 9394

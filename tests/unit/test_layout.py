@@ -150,6 +150,18 @@ def test_importing_the_package_is_light() -> None:
     )
     loaded = set(json.loads(output.stdout))
     assert "persipubsub.environment" in loaded
-    heavy = {"typer", "click", "rich", "asyncio", "nats", "multiprocessing", "pytest", "hypothesis", "pydantic"}
+    heavy = {
+        "prometheus_client",
+        "opentelemetry",
+        "typer",
+        "click",
+        "rich",
+        "asyncio",
+        "nats",
+        "multiprocessing",
+        "pytest",
+        "hypothesis",
+        "pydantic",
+    }
     assert not loaded & heavy
     assert not {name for name in loaded if name.startswith(("persipubsub.cli", "persipubsub.demo"))}
