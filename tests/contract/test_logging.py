@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from persipubsub import Durability, Environment, Retention, Strategy, SubscriberSettings
-from tests.contract.support import Queue, rest
+from persipubsub import Durability, Environment, QueueFullError, Retention, Strategy, SubscriberSettings
+from tests.contract.support import Queue, rest, run_all
 
 #: The fields that every record has; all others are those of its event.
 _PLAIN = set(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -133,6 +133,24 @@ def test_what_is_not_committed_is_not_logged(queue: Queue, records: list[logging
     queue.take_nothing()
     assert len(records) == 1
     assert held.id == 1
+
+
+def test_a_prune_that_is_undone_is_not_logged(queue: Queue, records: list[logging.LogRecord]) -> None:
+    queue.deploy(["a"], message_timeout=60, max_messages=4)
+    queue.fill(2)
+    queue.clock.go(61)
+    with pytest.raises(QueueFullError):
+        queue.pub.send_many([b"x"] * 5)  # it prunes what is too old, and then finds that there is never room
+    assert records == []
+    assert queue.control.prune_dangling_messages() == 2
+    assert the_one(records, logging.INFO)["messages"] == 2
+
+
+def test_threads_that_share_a_commit_log_each_prune_once(queue: Queue, records: list[logging.LogRecord]) -> None:
+    queue.deploy(["a"], max_messages=4)
+    run_all(*[lambda: queue.fill(25)] * 8)
+    assert sum(fields(record)["messages"] for record in records) == queue.statistics().pruned_overflow
+    assert len({fields(record)["cause"] for record in records}) == 1
 
 
 def test_a_handler_may_use_the_queue(queue: Queue) -> None:
