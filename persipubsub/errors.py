@@ -9,6 +9,7 @@
     │   ├── FormatVersionError          written by a newer persipubsub
     │   ├── QueueDamagedError           the files are not what a queue wrote
     │   ├── QueuePermissionError        a right is missing (also PermissionError)
+    │   ├── PidCollisionError           another container has it open under this very process id
     │   └── SettingsMismatchError       deployed with other settings than asked for
     ├── ConfigError                     a deployment file is wrong (also ValueError)
     ├── QueueError                      the queue cannot do this now
@@ -57,6 +58,13 @@ class QueueDamagedError(OpenError):
 
 class QueuePermissionError(OpenError, PermissionError):
     """The process lacks a right on the queue directory or its files."""
+
+
+class PidCollisionError(OpenError):
+    """A process of another PID namespace (container) has the queue open under the process id of this one.
+
+    LMDB tells processes apart by their ids. Let the containers share a PID namespace.
+    """
 
 
 class SettingsMismatchError(OpenError, ValueError):

@@ -21,7 +21,7 @@ Take = Callable[[], Sequence[Received[Any]]]
 class Receiving(Generic[V]):
     """Takes when the block is entered, acknowledges when it is left cleanly, gives back when it raises."""
 
-    __slots__ = ("_holder", "_take", "_value", "_messages")
+    __slots__ = ("__weakref__", "_holder", "_take", "_value", "_messages")
 
     def __init__(self, holder: Holder[Any], take: Take, value: Callable[[Sequence[Any]], V]) -> None:
         """Remember how to take, and what of it to give to the block."""

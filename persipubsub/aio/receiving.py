@@ -20,7 +20,7 @@ class Receiving(Generic[V]):
     the message that it had. A settlement at the end is carried out even if nobody waits for it.
     """
 
-    __slots__ = ("_block", "_line", "_thread", "_timeout", "_value")
+    __slots__ = ("__weakref__", "_block", "_line", "_thread", "_timeout", "_value")
 
     def __init__(self, line: WaitingLine, thread: Thread, block: receiving.Receiving[V], timeout: float | None) -> None:
         """Enter and leave ``block``, which does not wait, on the thread.

@@ -12,6 +12,7 @@ from persipubsub.cli import (
     dead_letters,
     demo,
     deploy,
+    metrics,
     prune,
     receive,
     seek,
@@ -53,7 +54,7 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-for _command in (deploy, status, send, receive, work, tail, seek, prune, clear, check, demo):
+for _command in (deploy, status, send, receive, work, tail, seek, prune, clear, check, metrics, demo):
     app.command(_command.NAME, help=_command.HELP)(_command.command)
 app.add_typer(subscribers.app, name="subscribers")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -130,7 +130,10 @@ def _render_queue(name: str, statistics: Statistics) -> list[RenderableType]:
         "taken by",
     )
     for subscriber in statistics.subscribers:
-        owners = ", ".join(f"{owner.command} ({owner.pid}): {owner.leased}" for owner in subscriber.owners)
+        owners = ", ".join(
+            f"{owner.command} ({owner.pid}{' elsewhere' if owner.elsewhere else ''}): {owner.leased}"
+            for owner in subscriber.owners
+        )
         table.add_row(
             Text(subscriber.identifier + (" (paused)" if subscriber.paused else "")),
             str(subscriber.lag),

@@ -84,12 +84,16 @@ class DeadLetterRecord(msgspec.Struct, frozen=True):
 
 
 class OwnerStatistics(msgspec.Struct, frozen=True):
-    """A process that takes messages for a subscriber."""
+    """A process that takes messages for a subscriber.
+
+    ``elsewhere``: it runs in another container (PID namespace), so its ``pid`` means nothing here.
+    """
 
     pid: int
     command: str
     since_ns: int
     leased: int
+    elsewhere: bool = False
 
 
 class SubscriberStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ COMMANDS = [
     ["prune"],
     ["clear"],
     ["check"],
+    ["metrics"],
     ["demo"],
     *(["subscribers", name] for name in ("list", "add", "remove", "pause", "resume")),
     *(["dead-letters", name] for name in ("list", "requeue", "discard")),

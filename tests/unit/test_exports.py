@@ -13,7 +13,7 @@ _EXPORTED = (
     "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff "
     "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter "
     "Statistics SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
-    "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError SettingsMismatchError "
+    "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
     "StorageError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
     "MessageTooLargeError SettingsError IdentifierError PositionError LeaseLostError ClosedError "

@@ -28,7 +28,7 @@ LAYERS = [
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
-    {"aio", "config", "deployment", "testing"},
+    {"aio", "config", "deployment", "metrics", "testing", "tracing"},
     {"demo"},
     {"cli"},
 ]
@@ -150,6 +150,18 @@ def test_importing_the_package_is_light() -> None:
     )
     loaded = set(json.loads(output.stdout))
     assert "persipubsub.environment" in loaded
-    heavy = {"typer", "click", "rich", "asyncio", "nats", "multiprocessing", "pytest", "hypothesis", "pydantic"}
+    heavy = {
+        "prometheus_client",
+        "opentelemetry",
+        "typer",
+        "click",
+        "rich",
+        "asyncio",
+        "nats",
+        "multiprocessing",
+        "pytest",
+        "hypothesis",
+        "pydantic",
+    }
     assert not loaded & heavy
     assert not {name for name in loaded if name.startswith(("persipubsub.cli", "persipubsub.demo"))}

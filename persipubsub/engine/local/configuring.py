@@ -51,8 +51,8 @@ def _change_durability(store: Store, durability: Durability, write: Callable[[Wo
     """
     if not store.locks.try_exclusive(locks.USERS):
         raise QueueBusyError(
-            f"Queue {store.path}: the durability can only change while nobody else has the queue open, but process "
-            f"{store.locks.holder(locks.USERS)} has; nothing was changed."
+            f"Queue {store.path}: the durability can only change while nobody else has the queue open, but "
+            f"{store.locks.name_holder(locks.USERS)} has; nothing was changed."
         )
 
     def change(work: Work, alone: bool) -> None:

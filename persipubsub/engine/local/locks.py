@@ -80,6 +80,14 @@ class ByteLocks:
         kind, pid = _answer(fcntl.fcntl(self._descriptor, fcntl.F_GETLK, _query(offset)))
         return None if kind == fcntl.F_UNLCK else pid
 
+    def name_holder(self, offset: int) -> str:
+        """Return what to call the process that holds a byte."""
+        pid = self.holder(offset)
+        if pid is None:
+            return "another process"
+        # The kernel shows no pid of a namespace that is not seen from here.
+        return f"process {pid}" if pid > 0 else "a process of another container (PID namespace)"
+
     def close(self) -> None:
         """Drop every lock of this process on the file."""
         if self._descriptor >= 0:

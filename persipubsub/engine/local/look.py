@@ -3,7 +3,7 @@
 import os
 
 from persipubsub.engine.base import OwnerStatistics, Retained, Statistics, SubscriberStatistics
-from persipubsub.engine.local import format, gaps, roster
+from persipubsub.engine.local import format, gaps, owners, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, OWNER, READY, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Store, Transaction
@@ -94,7 +94,8 @@ def _owners(desk: Desk, leased_by: dict[int, int]) -> list[OwnerStatistics]:
         record = desk.txn.get(OWNER + pack_id(owner), db=desk.db)
         if record is not None and desk.work.store.is_alive(owner):
             who = format.decode_owner(record)
-            found.append(OwnerStatistics(who.pid, who.command, who.since_ns, leased_by.get(owner, 0)))
+            leased, elsewhere = leased_by.get(owner, 0), owners.is_elsewhere(who)
+            found.append(OwnerStatistics(who.pid, who.command, who.since_ns, leased, elsewhere))
     return found
 
 

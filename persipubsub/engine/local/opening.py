@@ -159,9 +159,9 @@ def delete_local(path: pathlib.Path, *, force: bool) -> bool:
         byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR)) if store is None else store.locks
         try:
             if store is not None or not byte_locks.try_exclusive(locks.USERS):
-                holder = os.getpid() if store is not None else byte_locks.holder(locks.USERS)
+                holder = byte_locks.name_holder(locks.USERS) if store is None else f"process {os.getpid()}"
                 raise QueueBusyError(
-                    f"Queue {path} is not deleted: process {holder} has it open. Close it there, or force the deletion."
+                    f"Queue {path} is not deleted: {holder} has it open. Close it there, or force the deletion."
                 )
             _destroy(path)
         finally:
@@ -211,6 +211,7 @@ def _open_store(path: pathlib.Path) -> Store:
     try:
         _enter(store)
         store.identify()
+        store.free_own_slots()
         with store.read() as txn:
             durability = Work(store, txn).settings.durability
         if durability is not Durability.FULL:
@@ -232,7 +233,7 @@ def _enter(store: Store) -> None:
     while not store.locks.try_shared(locks.USERS):
         if time.monotonic() > deadline:
             raise QueueBusyError(
-                f"Queue {store.path}: process {store.locks.holder(locks.USERS)} keeps it for itself (it changes the "
+                f"Queue {store.path}: {store.locks.name_holder(locks.USERS)} keeps it for itself (it changes the "
                 "durability); try again."
             )
         time.sleep(0.005)

@@ -60,9 +60,14 @@ def this_process(now_ns: int) -> OwnerRecord:
     return OwnerRecord(os.getpid(), pid_namespace(), now_ns, command[:_LONGEST_COMMAND])
 
 
+def is_elsewhere(record: OwnerRecord) -> bool:
+    """Tell whether an owner's pid is one of another namespace, where it means nothing here."""
+    return record.pid_namespace != pid_namespace()
+
+
 def watch(record: OwnerRecord) -> int | None:
     """Return a descriptor that is readable once the process has died, ``None`` if there is no such thing."""
-    if not hasattr(os, "pidfd_open") or record.pid_namespace != pid_namespace():
+    if not hasattr(os, "pidfd_open") or is_elsewhere(record) or not record.pid_namespace:
         return None
     try:
         return os.pidfd_open(record.pid)

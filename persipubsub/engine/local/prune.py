@@ -5,9 +5,9 @@ Each function touches what it deletes and nothing else: neither the whole queue 
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
+from persipubsub.engine import events
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import HOLDERS, OVERFLOW, POSITIONS, TIMEOUT, pack_id, unpack_id
 from persipubsub.engine.local.work import Work
@@ -112,10 +112,10 @@ def _delete_consumed(work: Work, message_id: int) -> int:
     return delete(work, message_id) or 0
 
 
-def _take_away(work: Work, message_id: int) -> int:
-    """Delete a message that somebody may still need; return the size of its payload."""
-    work.txn.delete(HOLDERS + pack_id(message_id), db=work.pending)
-    return delete(work, message_id) or 0
+def _take_away(work: Work, message_id: int) -> tuple[int, bool]:
+    """Delete a message that somebody may still need; return the size of its payload, and whether somebody held it."""
+    held = work.txn.delete(HOLDERS + pack_id(message_id), db=work.pending)
+    return delete(work, message_id) or 0, held
 
 
 def sweep(work: Work, most: int = SWEEP) -> int:
@@ -257,17 +257,19 @@ def expire(work: Work, most: int = EXPIRE) -> int:
     cursor = work.txn.cursor(db=work.meta)
     first = last = None
     deleted = 0
+    needed = False
     while deleted < most and cursor.first() and format.sent_at(cursor.value()) < cutoff:
         last = unpack_id(cursor.key())
         if first is None:
             first = last
-        _take_away(work, last)
+        _, held = _take_away(work, last)
+        needed = needed or held or last >= work.state.low
         deleted += 1
     if first is not None and last is not None:
         work.state.pruned_timeout += deleted
         _record_gone(work, first, last + 1, TIMEOUT)
         work.state.swept = max(work.state.swept, min(last + 1, work.state.low))
-        work.log(logging.INFO, "pruned %d messages older than %g s", deleted, timeout)
+        work.events.append(events.pruned_timeout(deleted, timeout, needed=needed))
     return deleted
 
 
@@ -287,21 +289,14 @@ def _prune(work: Work, messages: int, payload: int, *, newest: bool) -> int:
     low = high = None
     while (deleted < messages or freed < payload) and (cursor.last() if newest else cursor.first()):
         message_id = unpack_id(cursor.key())
-        freed += _take_away(work, message_id)
+        freed += _take_away(work, message_id)[0]
         deleted += 1
         low = message_id if low is None else min(low, message_id)
         high = message_id if high is None else max(high, message_id)
     if low is not None and high is not None:
         work.state.pruned_overflow += deleted
         _record_gone(work, low, high + 1, OVERFLOW)
-        which = "newest" if newest else "oldest"
-        work.log(
-            logging.WARNING,
-            "the high-water mark is reached, pruned the %s %d messages (%d bytes)",
-            which,
-            deleted,
-            freed,
-        )
+        work.events.append(events.pruned_overflow("newest" if newest else "oldest", deleted, freed))
     return deleted
 
 
@@ -319,4 +314,6 @@ def prune_consumed(work: Work, messages: int, payload: int) -> tuple[int, int]:
             freed += _delete_consumed(work, message_id)
             deleted += 1
     work.state.pruned_overflow += deleted
+    if deleted:
+        work.events.append(events.pruned_consumed(deleted, freed))
     return deleted, freed

@@ -1,8 +1,8 @@
 """Where a message is written: ``put`` gives ids and stores messages, inside one write transaction."""
 
-import logging
 from collections.abc import Sequence
 
+from persipubsub.engine import events
 from persipubsub.engine.base import Entry
 from persipubsub.engine.local import format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
@@ -64,7 +64,7 @@ class Publication:
                 work.ring_for_messages()
             else:
                 if not state.unrouted:
-                    work.log(logging.WARNING, "a message was sent, but there are no subscribers; it is not kept")
+                    work.events.append(events.unrouted())
                 state.unrouted += len(fresh)
                 state.next_id += len(fresh)
                 state.low = state.swept = state.next_id

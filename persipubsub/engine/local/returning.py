@@ -1,8 +1,8 @@
 """Messages that come back: to be delivered again, or to the dead letters when that was too often."""
 
-import logging
 from collections.abc import Collection
 
+from persipubsub.engine import events
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import DEAD, LEASED, OWN_DATA, REQUEUED, DeadRecord, Hold, pack_id
 from persipubsub.engine.local.holds import Desk
@@ -93,8 +93,7 @@ def bury(desk: Desk, message_id: int, hold: Hold, reason: str) -> None:
         desk.unlease(message_id, hold)
         if hold.top:
             desk.settle_ahead(message_id)
-    what = "message %d of subscriber %r is a dead letter after %d deliveries: %s"
-    desk.work.log(logging.WARNING, what, message_id, desk.identifier, hold.count, reason[:200])
+    desk.work.events.append(events.dead_letter(desk.identifier, message_id, hold.count, reason))
 
 
 def was_handed(desk: Desk, hold: Hold) -> bool:
@@ -111,11 +110,15 @@ def lapse(desk: Desk, message_id: int, hold: Hold, reason: str | None) -> None:
         come_back(desk, message_id, hold, reason, keep_token=reason == LEASE_ENDED)
 
 
-def take_over(desk: Desk, owners: Collection[int], reason: str | None = OWNER_DIED) -> None:
-    """Give back what owners held that are gone, and forget them."""
+def take_over(desk: Desk, owners: Collection[int], reason: str | None = OWNER_DIED) -> dict[int, int]:
+    """Give back what owners held that are gone, and forget them; return how many messages each held, if any."""
+    held: dict[int, int] = {}
     for message_id, hold in list(desk.each(LEASED)):
-        if hold.owner in owners:
+        owner = hold.owner
+        if owner in owners:
             lapse(desk, message_id, hold, reason)
+            held[owner] = held.get(owner, 0) + 1
     for owner in owners:
         desk.forget_owner(owner)
     desk.work.touched = True
+    return held

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import lmdb
 import msgspec
 
+from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import files, format, locks
 from persipubsub.engine.local.bells import Bells
@@ -163,6 +164,16 @@ class Store:
                 f"Queue {self.path} has format {version}, this version of persipubsub knows formats up to "
                 f"{format.FORMAT_VERSION}: upgrade persipubsub; the queue was left untouched."
             )
+
+    def free_own_slots(self) -> None:
+        """Free the reader slots of a dead process whose id this one was given; nothing here reads yet.
+
+        LMDB takes them for ours, so nobody else frees them, and they would keep old pages from being used
+        again as long as this process lives. Closing the environment frees them.
+        """
+        mine = str(os.getpid())
+        if any(line.split()[:1] == [mine] for line in self.env.readers().splitlines()):
+            self._reopen()
 
     def reopen(self, durability: Durability) -> None:
         """Open the environment with the flags of a durability.
@@ -381,9 +392,10 @@ class Store:
                     f"Queue {self.path}: the map is full and cannot grow while this process reads "
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
-            size = -(-(size + step) // 4096) * 4096
+            before, size = size, -(-(size + step) // 4096) * 4096
             self.space.lengthen(size)
             self.env.set_mapsize(size)
+        self.writer.events.append(events.grew(before, size))
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""

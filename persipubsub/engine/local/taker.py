@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
-from persipubsub.engine import forking
+from persipubsub.engine import events, forking
 from persipubsub.engine.base import Delivery, Entry, Receipt
 from persipubsub.engine.local import format, owners, removal, returning, settle, take
 from persipubsub.engine.local.batches import Batches
@@ -170,8 +170,11 @@ class Taker:
     def _take_over(self, desk: Desk) -> bool:
         dead = [owner for owner in desk.owners() if owner != self._owner and not self._store.is_alive(owner)]
         if dead:
-            returning.take_over(desk, dead)
-            desk.work.log(logging.INFO, "subscriber %r took over from %d dead owners", desk.identifier, len(dead))
+            records = {owner: desk.txn.get(OWNER + pack_id(owner), b"", desk.db) for owner in dead}
+            who = {owner: format.decode_owner(record) for owner, record in records.items() if record}
+            for owner, held in returning.take_over(desk, dead).items():
+                pid, command = (who[owner].pid, who[owner].command) if owner in who else (0, "unknown")
+                desk.work.events.append(events.took_over(desk.identifier, pid, command, held))
         return bool(dead)
 
     def _complete(self, identifier: str, delivery: Delivery, with_data: bool) -> bool:

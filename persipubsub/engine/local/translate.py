@@ -1,11 +1,13 @@
 """LMDB's errors in our words; no ``lmdb`` error leaves the engine."""
 
 import errno
+import os
 
 import lmdb
 
 from persipubsub.errors import (
     PersipubsubError,
+    PidCollisionError,
     QueueBusyError,
     QueueDamagedError,
     QueueError,
@@ -15,9 +17,11 @@ from persipubsub.errors import (
 )
 
 _DAMAGED = "the files are damaged ({error}); close the queue, run `persipubsub check` and restore a backup"
-_LOCKED = (
-    "the lock file cannot be locked ({error}); two containers with equal process ids need an init process "
-    "or a shared pid namespace"
+_EQUAL_PIDS = (
+    "a process of another container (PID namespace) has it open under the same process id as this one, {pid}, and LMDB "
+    "tells processes apart by their ids ({error}). Let the containers share a PID namespace (docker run --pid, "
+    '"pid:" in a compose file, shareProcessNamespace in Kubernetes), or have an init process start this one under '
+    "another id"
 )
 _INTERNAL = "LMDB refused an internal step ({error}); nothing was committed; please report this as a bug"
 
@@ -39,7 +43,7 @@ MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
         "too many processes and threads read at once ({error}); end some, or try again",
     ),
     lmdb.TlsFullError: (QueueBusyError, "the process uses too many thread-local keys ({error})"),
-    lmdb.LockError: (QueueBusyError, _LOCKED),
+    lmdb.LockError: (PidCollisionError, _EQUAL_PIDS),
     lmdb.ReadonlyError: (QueuePermissionError, "the files may not be written ({error})"),
     lmdb.TxnFullError: (
         QueueError,
@@ -69,4 +73,4 @@ def translate(error: lmdb.Error, path: object) -> PersipubsubError:
         kind, text = MEANINGS[lmdb.DiskError]
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind, text = MEANINGS[lmdb.ReadonlyError]
-    return kind(f"Queue {path}: {text.format(error=error)}.")
+    return kind(f"Queue {path}: {text.format(error=error, pid=os.getpid())}.")

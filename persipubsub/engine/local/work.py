@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import msgspec
 
+from persipubsub.engine.events import Event
 from persipubsub.engine.local import format
 from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM
 from persipubsub.errors import QueueDamagedError
@@ -88,9 +89,9 @@ class Work:
         "_before",
         "data",
         "deduplication",
+        "events",
         "gone",
         "known",
-        "logs",
         "meta",
         "now_ns",
         "number",
@@ -124,8 +125,8 @@ class Work:
         #: Records of subscribers as they are stored, and decoded.
         self.known: dict[str, tuple[bytes, format.Subscriber]] = {}
         self.rings: list[int] = []
-        #: Level, text and arguments of what is logged after the commit, never inside it.
-        self.logs: list[tuple[Any, ...]] = []
+        #: What is logged after the commit, never inside it.
+        self.events: list[Event] = []
         #: Something besides the state was written.
         self.touched = False
 
@@ -140,8 +141,8 @@ class Work:
         self.touched = False
         if self.rings:
             self.rings = []
-        if self.logs:
-            self.logs = []
+        if self.events:
+            self.events = []
 
     @property
     def boot_ns(self) -> int:
@@ -151,10 +152,6 @@ class Work:
     def handle(self, name: bytes, *, create: bool = False) -> Database:
         """Return the handle of a sub-database."""
         return self.store.handles.open(name, self.txn, create=create)
-
-    def log(self, level: int, text: str, *arguments: object) -> None:
-        """Log a line about the queue after the commit."""
-        self.logs.append((level, "Queue %s: " + text + ".", self.store.path, *arguments))
 
     def ring_for_messages(self) -> None:
         """Wake waiting subscribers after the commit."""

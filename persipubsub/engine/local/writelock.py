@@ -113,7 +113,7 @@ class WriteLock:
                 continue
             if time.monotonic() > deadline:
                 raise QueueBusyError(
-                    f"Queue {self._path}: process {self._locks.holder(offset)} has kept the write lock for "
+                    f"Queue {self._path}: {self._locks.name_holder(offset)} has kept the write lock for "
                     f"{timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
                 )
             time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))

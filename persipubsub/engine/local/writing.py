@@ -6,7 +6,6 @@ meanwhile through one transaction. The others find theirs done when their turn c
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import lmdb
 import msgspec
 
+from persipubsub.engine.events import Event
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
@@ -23,8 +23,6 @@ from persipubsub.errors import QueueBusyError, StorageFullError
 
 if TYPE_CHECKING:
     from persipubsub.engine.local.store import Store
-
-logger = logging.getLogger("persipubsub")
 
 T = TypeVar("T")
 
@@ -104,6 +102,8 @@ class Writer:
         #: What waits for a commit. Its single operations are atomic, so it needs no lock, and a signal handler
         #: may come in between.
         self._jobs: deque[Job[Any]] = deque()
+        #: What is to be logged once the turn is over: a handler may be slow, or use this very queue.
+        self.events: deque[Event] = deque()
 
     def write(
         self,
@@ -139,6 +139,8 @@ class Writer:
         except BaseException:
             self._withdraw(job, undo)
             raise
+        if self.events:
+            self._log_events()
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # there is one if there is no error
@@ -155,6 +157,8 @@ class Writer:
             for job in jobs:
                 self._withdraw(job, None)
             raise
+        if self.events:
+            self._log_events()
 
     def write_alone(self, operation: Callable[[Work, bool], T], then: Callable[[], None] | None = None) -> T:
         """Run ``operation`` while no other transaction of this process lives, if that can be had in a second.
@@ -165,10 +169,12 @@ class Writer:
         with self.turn, self._store.gate.alone(1.0) as granted:
             job = Job(lambda work: operation(work, granted), 0, makes_room=True)
             self._carry([job])
-            if job.error is not None:
-                raise job.error
-            if then is not None:
+            if then is not None and job.error is None:
                 then()
+        if self.events:
+            self._log_events()
+        if job.error is not None:
+            raise job.error
         return job.result  # type: ignore[return-value]  # there is one if there is no error
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
@@ -245,8 +251,16 @@ class Writer:
         if work is not None:
             for kind in work.rings:
                 store.bells.ring(kind)
-            for line in work.logs:
-                logger.log(*line)
+            self.events.extend(work.events)
+
+    def _log_events(self) -> None:
+        """Log what commits have left to be told; each event once, whichever thread comes by."""
+        while True:
+            try:
+                event = self.events.popleft()
+            except IndexError:
+                return
+            event.log(self._store.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -61,6 +61,9 @@ class MemoryEngine:
             finally:
                 state = queue.state
                 queue.ring(has_room=state.messages.removed != removed, has_messages=state.published != published)
+                happened, state.events = state.events, []
+        for event in happened:
+            event.log(f"memory:{queue.name or ''}")
 
     @property
     def capabilities(self) -> Capabilities:

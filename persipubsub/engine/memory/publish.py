@@ -1,18 +1,16 @@
 """Storing messages and keeping the queue within its limits."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import msgspec
 
+from persipubsub.engine import events
 from persipubsub.engine.base import Entry
 from persipubsub.engine.memory.messages import Message
 from persipubsub.engine.memory.state import Now, State
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.limits import Retention, Strategy
-
-_LOGGER = logging.getLogger("persipubsub")
 
 
 class _Room(msgspec.Struct):
@@ -75,7 +73,7 @@ def put(state: State, entries: Sequence[Entry], now: Now) -> list[int]:
     state.next_id += len(fresh)
     if not is_routed:
         if not state.unrouted:
-            _LOGGER.warning("A message was sent to a queue without subscribers; such messages are dropped and counted.")
+            state.events.append(events.unrouted())
         state.unrouted += len(fresh)
         return ids
     for message_id, entry in fresh.items():
@@ -219,36 +217,45 @@ def _consumed(state: State, start: int, tally: _Tally) -> list[int]:
 def _make_room(state: State, room: _Room) -> None:
     _prune_timed_out(state, room.timed_out)
     state.pruned_overflow += len(room.consumed) + len(room.overflow)
-    _remove(state, [*room.consumed, *room.overflow], is_timeout=False)
-    if room.overflow:
-        _LOGGER.warning(
-            "The queue exceeded its high-water mark: pruned %d messages that somebody had yet to settle.",
-            len(room.overflow),
-        )
+    for ids in (room.consumed, room.overflow):
+        if ids:
+            before = state.messages.payload_bytes
+            _remove(state, ids, is_timeout=False)
+            freed = before - state.messages.payload_bytes
+            if ids is room.consumed:
+                state.events.append(events.pruned_consumed(len(ids), freed))
+            else:
+                which = "oldest" if state.settings.strategy is Strategy.PRUNE_FIRST else "newest"
+                state.events.append(events.pruned_overflow(which, len(ids), freed))
 
 
 def _prune_timed_out(state: State, ids: Sequence[int]) -> None:
-    state.pruned_timeout += len(ids)
-    _remove(state, ids, is_timeout=True)
-    if ids:
-        _LOGGER.info("Pruned %d messages that were older than the message timeout of the queue.", len(ids))
+    timeout = state.settings.high_water_mark.message_timeout
+    if ids and timeout is not None:
+        state.pruned_timeout += len(ids)
+        needed = _remove(state, ids, is_timeout=True)
+        state.events.append(events.pruned_timeout(len(ids), timeout, needed=needed))
 
 
-def _remove(state: State, ids: Iterable[int], *, is_timeout: bool) -> None:
-    """Remove messages, needed or not; count the loss for those who needed them."""
+def _remove(state: State, ids: Iterable[int], *, is_timeout: bool) -> bool:
+    """Remove messages, needed or not; count the loss for those who needed them, and tell whether there were any."""
+    needed = False
     for message_id in ids:
         for subscriber in state.subscribers.values():
             hold = subscriber.holds.get(message_id)
             if hold is not None and not hold.own_copy:
                 subscriber.holds.set(msgspec.structs.replace(hold, gone=True))
                 subscriber.lost += 1
+                needed = True
             elif subscriber.is_waiting(message_id):
+                needed = True
                 subscriber.gaps.add(message_id)
                 if is_timeout:
                     subscriber.expired += 1
                 else:
                     subscriber.lost += 1
         state.messages.remove(message_id)
+    return needed
 
 
 def _message(message_id: int, entry: Entry, sent_ns: int) -> Message:

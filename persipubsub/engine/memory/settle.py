@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from persipubsub.engine import events
 from persipubsub.engine.base import Receipt
 from persipubsub.engine.memory.holds import Hold, Kind
 from persipubsub.engine.memory.state import DeadLetter, Now, State, Subscriber
@@ -225,4 +226,5 @@ def _set_aside(state: State, subscriber: Subscriber, hold: Hold, due_ns: int | N
 def _die(state: State, subscriber: Subscriber, hold: Hold, reason: str, now: Now) -> None:
     """Move a message to the dead letters; an earlier one of the same id gives way."""
     subscriber.dead[hold.id] = DeadLetter(hold.message, now.wall_ns, hold.count, reason[:_LONGEST_REASON])
+    state.events.append(events.dead_letter(subscriber.identifier, hold.id, hold.count, reason))
     state.finish(subscriber, hold)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from persipubsub.engine.events import Event
 from persipubsub.engine.memory.holds import Hold, Holds
 from persipubsub.engine.memory.messages import Message, Messages
 from persipubsub.errors import UnknownSubscriberError
@@ -107,6 +108,8 @@ class State:
         self.pruned_timeout = 0
         #: Subscribers that may find a message which was not there before: their waiters are to be woken.
         self.stirred: set[str] = set()
+        #: What is to be logged once the operation is over.
+        self.events: list[Event] = []
 
     def copy(self) -> "State":
         """Return an independent copy."""
@@ -116,6 +119,7 @@ class State:
         other.subscribers = {name: subscriber.copy() for name, subscriber in self.subscribers.items()}
         other.seen = self.seen.copy()
         other.stirred = self.stirred.copy()
+        other.events = self.events.copy()
         return other
 
     @property
