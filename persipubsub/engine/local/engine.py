@@ -1,6 +1,7 @@
 """The operations of a queue over LMDB, for one owner: each is one write transaction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from persipubsub.engine.base import (
     Capabilities,
@@ -27,6 +28,7 @@ from persipubsub.engine.local import (
 )
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.operations import Settling, sending
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.taker import Taker, at_desk
@@ -137,12 +139,15 @@ class LocalEngine:
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
         publication = Publication(entries)
-        return self._store.write(publication.put, payload=publication.size)
+        return self._store.write(publication.put, payload=publication.size, post=partial(sending, publication))
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
         publications = [Publication(entries) for entries in batches]
-        jobs = [Job(publication.put, publication.size, makes_room=False) for publication in publications]
+        jobs = [
+            Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication))
+            for publication in publications
+        ]
         self._store.writer.write_together(jobs)
         return [job.result or [] if job.error is None else job.error for job in jobs]
 
@@ -154,17 +159,18 @@ class LocalEngine:
 
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
         """Acknowledge takes."""
+        settling = Settling(identifier, tuple(receipts))
         publication = Publication(outgoing)
 
-        def operation(work: Work) -> None:
-            desk = Desk(work, identifier)
-            settle.settle(desk, receipts)
-            desk.save()
-            if publication:
-                publication.put(work)
+        def settle_and_publish(work: Work) -> None:
+            settling.run(work)
+            publication.put(work)
 
         try:
-            self._store.write(operation, payload=publication.size, makes_room=not publication)
+            if publication:
+                self._store.write(settle_and_publish, payload=publication.size)
+            else:
+                self._store.write(settling.run, makes_room=True, post=lambda: settling)
         finally:
             self._taker.done(identifier, receipts)
 

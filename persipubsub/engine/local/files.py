@@ -1,12 +1,13 @@
 """Files of a queue: their names, their modes, and a first look before LMDB touches them."""
 
 import errno
+import mmap
 import os
 import pathlib
 import stat
 import struct
 
-from persipubsub.engine.local import board
+from persipubsub.engine.local import board, posts
 from persipubsub.errors import (
     NotAQueueError,
     OpenError,
@@ -19,6 +20,7 @@ DATA = "data.mdb"
 LMDB_LOCK = "lock.mdb"
 LOCKS = "locks"
 BOARD = "board"
+POSTS = "posts"
 BELLS = "bells"
 BOOT = "boot"
 
@@ -50,11 +52,24 @@ def open_own(path: pathlib.Path, flags: int) -> int:
     return descriptor
 
 
+def map_own(path: pathlib.Path, size: int) -> mmap.mmap:
+    """Map a file of the queue, such that other processes see what is written, and the other way round.
+
+    :raise OSError: it cannot be opened
+    :raise NotAQueueError: it is something else
+    """
+    descriptor = open_own(path, os.O_RDWR)
+    try:
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
 def create_companions(folder: pathlib.Path, group_access: bool) -> None:
     """Create what waking and liveness need in a new queue."""
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
-    for name, size in ((LOCKS, 0), (BOARD, board.SIZE)):
+    for name, size in ((LOCKS, 0), (BOARD, board.SIZE), (POSTS, posts.SIZE)):
         descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode)
         try:
             os.fchmod(descriptor, file_mode)  # whatever the umask
@@ -73,7 +88,7 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
     os.chmod(folder / BELLS, folder_mode)
-    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, BOOT)]
+    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS, BOOT)]
     for path in own + list((folder / BELLS).iterdir()):
         if path.exists():
             os.chmod(path, file_mode)
@@ -105,7 +120,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 def is_queue(folder: pathlib.Path) -> bool:
     """Tell whether a folder looks like a queue, without opening it; what cannot be reached does not."""
     try:
-        return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD))
+        return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD, POSTS))
     except OSError:
         return False
 
@@ -147,16 +162,18 @@ def inspect(folder: pathlib.Path) -> None:
         raise QueueNotFoundError(f"{folder} is empty: deploy a queue first, with new_control() or a configuration.")
     if not is_queue(folder):
         raise NotAQueueError(
-            f"{folder} is not a queue of persipubsub ({DATA}, {LOCKS} or {BOARD} is missing); it was left untouched."
+            f"{folder} is not a queue of persipubsub ({DATA}, {LOCKS}, {BOARD} or {POSTS} is "
+            "missing); it was left untouched."
         )
-    for name in (DATA, LMDB_LOCK, LOCKS, BOARD):
+    for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS):
         path = folder / name
         if path.is_symlink():
             raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
         if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
-    if os.stat(folder / BOARD).st_size < board.SIZE:
-        raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
+    for name, size in ((BOARD, board.SIZE), (POSTS, posts.SIZE)):
+        if os.stat(folder / name).st_size < size:
+            raise QueueDamagedError(f"{folder / name} is truncated; restore the queue from a backup.")
     _inspect_data(folder / DATA)
 
 

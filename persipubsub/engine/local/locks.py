@@ -21,6 +21,8 @@ BELLS = 1 << 16
 PROGRESS = 1 << 17
 #: One byte for each process that may write; see ``writelock``.
 WRITERS = 1 << 18
+#: One byte for each process that posts what others carry out; see ``posts``.
+POSTS = 1 << 19
 #: One byte for each owner, at this offset plus the owner's random id.
 OWNERS = 1 << 48
 #: Owner ids are below this.

@@ -18,11 +18,12 @@ import msgspec
 
 from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import files, format, locks
+from persipubsub.engine.local import board, files, format, locks, posts
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
 from persipubsub.engine.local.owners import Owners
+from persipubsub.engine.local.posts import Posts
 from persipubsub.engine.local.reading import Reader
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.syncing import Syncer
@@ -81,11 +82,8 @@ class Store:
         #: What is asked to sync after each commit, if the commit itself does not.
         self.syncer: Syncer | None = None
         self.locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
-        descriptor = files.open_own(path / files.BOARD, os.O_RDWR)
-        try:
-            self.board = Board(descriptor)
-        finally:
-            os.close(descriptor)
+        self.board = Board(files.map_own(path / files.BOARD, board.SIZE))
+        self.posts = Posts(files.map_own(path / files.POSTS, posts.SIZE))
         self.writer = Writer(self)
         self.write = self.writer.write
         self.owners = Owners(self.locks)
@@ -268,6 +266,7 @@ class Store:
 
     def _close_files(self) -> None:
         self.board.close()
+        self.posts.close()
         os.close(self._data)
         self.locks.close()
 
