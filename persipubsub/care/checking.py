@@ -1,0 +1,66 @@
+"""Checking a queue in a process of its own: LMDB may end the process that reads a damaged page."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import msgspec
+
+from persipubsub.engine.base import Finding
+from persipubsub.environment import Environment
+from persipubsub.errors import PersipubsubError, QueueDamagedError
+
+
+class _Answer(msgspec.Struct):
+    """What the child tells."""
+
+    findings: list[Finding] = []
+    damage: str | None = None
+
+
+def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
+    """Verify everything that is stored, as ``Control.check`` does; what kills the checking process is a finding, too.
+
+    :raise OpenError: there is no queue, or it cannot be used
+    """
+    location = pathlib.Path(os.path.abspath(path))
+    with subprocess.Popen(
+        [sys.executable, "-m", "persipubsub.care.checking", str(location)], stdout=subprocess.PIPE
+    ) as child:
+        try:
+            output, _ = child.communicate()
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        return [Finding("pages", f"they are damaged: the process that read them was ended by {name}")]
+    try:
+        answer = msgspec.json.decode(output, type=_Answer)
+    except msgspec.MsgspecError:
+        # It did not come as far as to say what is wrong; here the same error is raised again.
+        with Environment(location) as environment:
+            environment.open_control().close()
+        return [Finding("queue", f"the process that checked it ended with status {child.returncode}")]
+    if answer.damage is not None:
+        return [Finding("files", answer.damage)]
+    return answer.findings
+
+
+def _main(path: str) -> None:
+    answer = _Answer()
+    try:
+        with Environment(path) as environment, environment.open_control() as control:
+            answer.findings = control.check()
+    except QueueDamagedError as error:
+        answer.damage = str(error)
+    except PersipubsubError:
+        return
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
+
+
+if __name__ == "__main__":
+    os.environ.pop("PYTHONFAULTHANDLER", None)
+    _main(sys.argv[1])
