@@ -9,8 +9,11 @@ import sys
 import msgspec
 
 from persipubsub.engine.base import Finding
+from persipubsub.engine.local import verify_local
 from persipubsub.environment import Environment
 from persipubsub.errors import PersipubsubError, QueueDamagedError
+
+_PROGRAM = "import sys; from persipubsub.care import checking; checking.answer(sys.argv[1])"
 
 
 class _Answer(msgspec.Struct):
@@ -26,9 +29,7 @@ def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
     :raise OpenError: there is no queue, or it cannot be used
     """
     location = pathlib.Path(os.path.abspath(path))
-    with subprocess.Popen(
-        [sys.executable, "-m", "persipubsub.care.checking", str(location)], stdout=subprocess.PIPE
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", _PROGRAM, str(location)], stdout=subprocess.PIPE) as child:
         try:
             output, _ = child.communicate()
         except BaseException:
@@ -49,18 +50,18 @@ def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
     return answer.findings
 
 
-def _main(path: str) -> None:
-    answer = _Answer()
+def answer(path: str) -> None:
+    """Check a queue, and write what was found to the standard output; nothing, if it cannot be opened."""
+    found = _Answer()
     try:
-        with Environment(path) as environment, environment.open_control() as control:
-            answer.findings = control.check()
+        # Pages first, without trusting any: LMDB would go where a damaged one leads. In use, they cannot be judged.
+        found.findings = [Finding("pages", finding) for finding in verify_local(pathlib.Path(path))]
+        if not found.findings:
+            with Environment(path) as environment, environment.open_control() as control:
+                found.findings = control.check()
     except QueueDamagedError as error:
-        answer.damage = str(error)
+        found.damage = str(error)
     except PersipubsubError:
         return
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
-
-
-if __name__ == "__main__":
-    os.environ.pop("PYTHONFAULTHANDLER", None)
-    _main(sys.argv[1])
+    sys.stdout.buffer.write(msgspec.json.encode(found))
+    sys.stdout.flush()

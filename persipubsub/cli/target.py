@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from persipubsub import config as deployment
+from persipubsub.cli import completion
 from persipubsub.control import Control
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
@@ -21,10 +22,24 @@ ConfigOption = Annotated[
     typer.Option("--config", "-c", metavar="FILE", help="Deployment file in which to look up --queue."),
 ]
 QueueOption = Annotated[
-    str | None, typer.Option("--queue", "-q", metavar="NAME", help="Name of the queue, instead of its directory.")
+    str | None,
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="NAME",
+        help="Name of the queue, instead of its directory.",
+        autocompletion=completion.queue_names,
+    ),
 ]
 SubscriberOption = Annotated[
-    str, typer.Option("--subscriber", "-s", metavar="IDENTIFIER", help="Identifier of the subscriber.")
+    str,
+    typer.Option(
+        "--subscriber",
+        "-s",
+        metavar="IDENTIFIER",
+        help="Identifier of the subscriber.",
+        autocompletion=completion.subscriber_names,
+    ),
 ]
 PathArgument = Annotated[
     pathlib.Path | None, typer.Argument(metavar="PATH", help="Directory of the queue.", show_default=False)
@@ -48,8 +63,15 @@ def find_config(given: pathlib.Path | None) -> pathlib.Path:
     )
 
 
+def has_config() -> bool:
+    """Tell whether there is a deployment file that nobody has to name."""
+    return bool(os.environ.get(CONFIG_VARIABLE)) or pathlib.Path(CONFIG_FILE).exists()
+
+
 def find_queue(path: pathlib.Path | None, config: pathlib.Path | None, queue: str | None) -> pathlib.Path:
     """Return the directory of the queue that the command line names in one of the two ways.
+
+    Without a name it is the only queue of the deployment file.
 
     :raise typer.BadParameter: neither or both were used
     :raise ConfigError: the deployment file is wrong, or has no such queue
@@ -58,8 +80,10 @@ def find_queue(path: pathlib.Path | None, config: pathlib.Path | None, queue: st
         if queue is not None or config is not None:
             raise typer.BadParameter("Give either the directory of the queue, or --queue (with --config), not both.")
         return path
-    if queue is None and config is None:
-        raise typer.BadParameter("Say which queue: its directory, or --queue NAME (with --config FILE).")
+    if queue is None and config is None and not has_config():
+        raise typer.BadParameter(
+            f"Say which queue: its directory, or --queue NAME (with --config FILE); there is no {CONFIG_FILE} here."
+        )
     loaded = deployment.load(find_config(config))
     if queue is None:
         if len(loaded.queues) != 1:

@@ -75,8 +75,6 @@ def test_what_is_there_is_left_alone(queue: pathlib.Path, tmp_path: pathlib.Path
     before = picture(tmp_path / "backup")
     with pytest.raises(QueueExistsError, match="another path"):
         backup(queue, tmp_path / "backup")
-    with pytest.raises(QueueExistsError):
-        backup(queue, queue / ".." / "queue" / "..") if False else backup(queue, tmp_path / "backup")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
     with pytest.raises(NotAQueueError):

@@ -136,7 +136,7 @@ def test_threads_of_this_process_wait(wasteful: pathlib.Path) -> None:
 
 
 def _lines_of(path: pathlib.Path, kill_at: int) -> int:
-    """Compact in a forked child that is killed before line number ``kill_at``; return how many lines ran if none was."""
+    """Compact in a forked child that is killed before line number ``kill_at``; return how many there are."""
     reading, writing = os.pipe()
     pid = os.fork()
     if not pid:

@@ -26,8 +26,8 @@ METHODS = {
     "Environment": "browse close closed from_config location new_control new_publisher new_subscriber "
     "open_control path",
     "Control": "add_subscriber backup check clear_all_subscribers close closed compact configure configure_subscriber "
-    "dead_letters export init is_initialized pause_subscriber prune_dangling_messages purge remove_subscriber resume_subscriber "
-    "set_high_water_mark set_hwm set_strategy settings statistics subscriber_ids subscribers",
+    "dead_letters export init is_initialized pause_subscriber prune_dangling_messages purge remove_subscriber "
+    "resume_subscriber set_high_water_mark set_hwm set_strategy settings statistics subscriber_ids subscribers",
     "Publisher": "autosync close closed send send_many",
     "Subscriber": "ack close closed fileno get get_many identifier messages peek pop receive receive_many "
     "receive_message receive_to_top receive_view seek",

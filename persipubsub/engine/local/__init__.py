@@ -25,6 +25,7 @@ from persipubsub.engine.local.opening import (
     open_local,
     restore_local,
     salvage_local,
+    verify_local,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "open_local",
     "restore_local",
     "salvage_local",
+    "verify_local",
 ]

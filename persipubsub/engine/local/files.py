@@ -210,7 +210,10 @@ def verify_pages(folder: pathlib.Path) -> list[str]:
     """Return what is wrong with the pages of a queue that nobody has open, without trusting any of them."""
     from lmdb import verify
 
-    findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    try:
+        findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
     return findings
 
 

@@ -150,6 +150,19 @@ def salvage_local(source: pathlib.Path, target: pathlib.Path) -> Salvage:
             found.close()
 
 
+def verify_local(path: pathlib.Path) -> list[str]:
+    """Return what is wrong with the pages of a queue; nothing while somebody has it open, for they change.
+
+    :raise OpenError: there is no queue, or it cannot be read
+    """
+    files.inspect_readable(path)
+    try:
+        with copying.nobody_uses(path, _stores):
+            return files.verify_pages(path)
+    except QueueBusyError:
+        return []
+
+
 def _open_store(path: pathlib.Path) -> Store:
     boot.check_after_power_cut(path)
     store = Store(path, Durability.FULL, None, clock, _enter)
