@@ -71,7 +71,9 @@ def shop(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     """Return a folder with a deployment file and its only queue, deployed; one is in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PERSIPUBSUB_CONFIG", raising=False)
-    (tmp_path / "persipubsub.json").write_text('{"queues": {"orders": {"subscribers": ["a", "ab", "b"]}}}')
+    (tmp_path / "persipubsub.json").write_text(
+        '{"queues": {"orders": {"subscribers": ["a", "ab", "b"], "durability": "process"}}}'
+    )
     assert cli.run(["deploy"]) == 0
     with Environment(tmp_path / "queues" / "orders") as env, (tmp_path / "export").open("wb") as stream:
         env.new_publisher().send(b"one")
@@ -107,6 +109,13 @@ def test_help_teaches(name: tuple[str, ...], capfd: pytest.CaptureFixture[str]) 
     assert set(words) <= option_names(COMMANDS[name]), example
 
 
+def test_help_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--help"]) == 0
+    text = capfd.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name[0]} " in text
+
+
 @every_command
 def test_options_are_the_same_everywhere(name: tuple[str, ...]) -> None:
     options = option_names(COMMANDS[name])
@@ -122,8 +131,7 @@ def test_options_are_the_same_everywhere(name: tuple[str, ...]) -> None:
 
 
 @every_command
-def test_wrong_use_is_one_line(name: tuple[str, ...], shop: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
-    capfd.readouterr()
+def test_wrong_use_is_one_line(name: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.run([*name, "--no-such-option"]) == 2
     out, err = capfd.readouterr()
     assert out == ""
@@ -131,26 +139,20 @@ def test_wrong_use_is_one_line(name: tuple[str, ...], shop: pathlib.Path, capfd:
 
 
 @with_a_queue
-@pytest.mark.parametrize("wrong", ["missing queue", "missing name", "broken file", "file"])
 def test_a_wrong_queue_is_one_line(
-    name: tuple[str, ...], wrong: str, shop: pathlib.Path, capfd: pytest.CaptureFixture[str]
+    name: tuple[str, ...], shop: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (shop / "broken.json").write_text('{"queues": {"orders": {"subscribers": 1}}}')
-    which = {
-        "missing queue": "missing",
-        "missing name": "--queue=missing",
-        "broken file": "--config=broken.json",
-        "file": "export",
-    }[wrong]
     before = sorted(os.listdir(shop))
     capfd.readouterr()
-    assert cli.run(call(name, shop, which)) in ({1} if name == ("doctor",) and which[0] != "-" else {2})
-    out, err = capfd.readouterr()
-    if name != ("doctor",):
-        assert out == ""
-        assert re.fullmatch(r"persipubsub: error: .*\n", err)
-    assert "Traceback" not in err
-    assert sorted(os.listdir(shop)) == before
+    # By path: missing, and a file; then an unknown name, and a broken file.
+    for which in ("missing", "export", "--queue=missing", "--config=broken.json"):
+        is_examined = name == ("doctor",) and which[0] != "-"  # what cannot be used is what a doctor tells of
+        assert cli.run(call(name, shop, which)) == (1 if is_examined else 2)
+        out, err = capfd.readouterr()
+        assert re.fullmatch(r"" if is_examined else r"persipubsub: error: .*\n", err)
+        assert is_examined or out == ""
+        assert sorted(os.listdir(shop)) == before
 
 
 def call(name: tuple[str, ...], shop: pathlib.Path, queue: str | None) -> list[str]:
@@ -253,48 +255,45 @@ def test_colours_and_progress_are_for_terminals(shop: pathlib.Path, capfd: pytes
 # -- completion -----------------------------------------------------------------------------------
 
 
-def proposals(line: str, shop: pathlib.Path, **variables: str) -> list[str]:
-    """Return what bash would propose for the last word of a line."""
-    environment = {
-        **os.environ,
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(line.split(" ")) - 1),
-        "_PERSIPUBSUB_COMPLETE": "complete_bash",
-        **variables,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", "from persipubsub.cli import main; main()"],
-        cwd=shop,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+def test_completion(shop: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_PERSIPUBSUB_COMPLETE", "complete_bash")
 
+    def proposals(line: str) -> list[str]:
+        """Return what bash would propose for the last word of a line."""
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.run([])
+        assert ended.value.code == 0
+        out, err = capfd.readouterr()
+        assert err == ""
+        return out.split()
 
-def test_completion(shop: pathlib.Path) -> None:
-    assert proposals("persipubsub ba", shop) == ["backup"]
-    assert proposals("persipubsub status --queue ", shop) == ["orders"]
-    assert proposals("persipubsub status --queue x", shop) == []
-    assert proposals("persipubsub receive --queue orders --subscriber a", shop) == ["a", "ab"]
-    assert proposals("persipubsub seek queues/orders -s ", shop) == ["a", "ab", "b"]
-    assert proposals("persipubsub clear -s ", shop) == ["a", "ab", "b"]
-    assert proposals("persipubsub receive --config missing.json --queue orders --subscriber ", shop) == []
+    assert proposals("persipubsub ba") == ["backup"]
+    assert proposals("persipubsub status --queue ") == ["orders"]
+    assert proposals("persipubsub status --queue x") == []
+    assert proposals("persipubsub receive --queue orders --subscriber a") == ["a", "ab"]
+    assert proposals("persipubsub seek queues/orders -s ") == ["a", "ab", "b"]
+    assert proposals("persipubsub clear -s ") == ["a", "ab", "b"]
+    assert proposals("persipubsub receive --config missing.json --queue orders --subscriber ") == []
     (shop / "persipubsub.json").write_text("{")
-    assert proposals("persipubsub status --queue ", shop) == []
+    assert proposals("persipubsub status --queue ") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_can_be_shown(shell: str, shop: pathlib.Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from persipubsub.cli import main; main()", "--show-completion", shell],
-        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "_PERSIPUBSUB_COMPLETE" in done.stdout
+def test_completion_is_installed(shell: str, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Both options ask for the shell around; in a test there is none to be found, so it is named."""
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1", "HOME": str(tmp_path)}
+    for option in ("--show-completion", "--install-completion"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from persipubsub.cli import main; main()", option, shell],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert shell in done.stdout.lower() or "_PERSIPUBSUB_COMPLETE" in done.stdout
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("_PERSIPUBSUB_COMPLETE" in text for text in written)
