@@ -7,15 +7,14 @@ from typing import Any
 
 import typer
 
+from persipubsub import config as deployment
+from persipubsub.cli.finding import find_config, find_queue, open_control
 from persipubsub.engine.opening import LocalOpener
 from persipubsub.errors import PersipubsubError
 
 
 def queue_names(context: typer.Context, incomplete: str) -> list[str]:
     """Propose the queues of the deployment file; nothing if there is none, or it is wrong."""
-    from persipubsub import config as deployment
-    from persipubsub.cli.target import find_config
-
     try:
         names = deployment.load(find_config(_path(context.params.get("config")))).queues
     except (PersipubsubError, OSError, typer.BadParameter):
@@ -25,8 +24,6 @@ def queue_names(context: typer.Context, incomplete: str) -> list[str]:
 
 def subscriber_names(context: typer.Context, incomplete: str) -> list[str]:
     """Propose the subscribers of the queue that the command line names so far; nothing if it cannot be opened."""
-    from persipubsub.cli.target import find_queue, open_control
-
     given: dict[str, Any] = context.params
     config, queue = _path(given.get("config")), given.get("queue")
     try:

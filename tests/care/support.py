@@ -1,9 +1,17 @@
 """Looking at queues, and comparing them."""
 
+import os
 import pathlib
+import signal
+import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
-from persipubsub import Environment
+from persipubsub import Control, Environment
+
+#: The modules whose lines are counted by ``killed_at``.
+_COUNTED = ("copying", "creating", "files", "store", "opening")
 
 
 def picture(path: pathlib.Path) -> dict[str, Any]:
@@ -39,3 +47,38 @@ def deliveries(path: pathlib.Path, identifier: str) -> list[tuple[int, bytes, in
 def left_over(folder: pathlib.Path) -> list[str]:
     """Return what a folder holds besides the queues and backups that tests put there."""
     return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("."))
+
+
+def killed_at(line: int, path: pathlib.Path, action: Callable[[Control], object]) -> int:
+    """Do something with a queue in a forked child that is killed before a line of it; 0: return how many there are."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        number = 0
+
+        def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+            nonlocal number
+            if frame.f_globals.get("__name__", "").rpartition(".")[2] not in _COUNTED:
+                return None
+            if event == "line":
+                number += 1
+                if number == line:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        status = 1
+        try:
+            with Environment(path) as env, env.open_control() as control:
+                sys.settrace(trace)
+                action(control)
+                sys.settrace(None)
+            os.write(writing, str(number).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    answer = os.read(reading, 100)
+    os.close(reading)
+    _, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL)
+    return int(answer or b"0")

@@ -1,8 +1,10 @@
 """Backups of queues in use, and queues restored from them."""
 
 import asyncio
+import functools
 import os
 import pathlib
+import resource
 import shutil
 import stat
 import threading
@@ -10,6 +12,7 @@ import threading
 import pytest
 
 from persipubsub import (
+    Control,
     Durability,
     Environment,
     NotAQueueError,
@@ -17,11 +20,13 @@ from persipubsub import (
     QueueDamagedError,
     QueueExistsError,
     QueueNotFoundError,
+    StorageFullError,
     UnsupportedByEngineError,
     aio,
     care,
 )
-from tests.care.support import deliveries, left_over, picture
+from tests.care.support import deliveries, killed_at, left_over, picture
+from tests.process.support import Children
 
 
 def backup(queue: pathlib.Path, target: pathlib.Path) -> int:
@@ -159,6 +164,64 @@ def test_a_backup_on_a_read_only_disk(queue: pathlib.Path, tmp_path: pathlib.Pat
     assert picture(tmp_path / "restored") == picture(queue)
     for path in [tmp_path / "backup", *(tmp_path / "backup").iterdir()]:
         path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def test_a_kill_leaves_a_whole_backup_or_none(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    before = picture(queue)
+    lines = killed_at(0, queue, lambda control: control.backup(tmp_path / "whole"))
+    assert lines > 100
+    there = set()
+    for number in range(1, lines + 1, lines // 40):
+        target = tmp_path / f"backup-{number}"
+        killed_at(number, queue, functools.partial(Control.backup, path=target))
+        there.add(target.exists())
+        if target.exists():
+            assert picture(target) == before
+    assert there == {True, False}
+
+
+def test_the_group_may_read_it(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with Environment(queue) as env:
+        env.open_control().configure(group_access=True)
+    backup(queue, tmp_path / "backup")
+    care.restore(tmp_path / "backup", tmp_path / "restored")
+    for name in ("backup", "restored"):
+        assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o770
+        assert stat.S_IMODE(os.stat(tmp_path / name / "data.mdb").st_mode) == 0o660
+
+
+def _send_much(here: object, path: pathlib.Path) -> None:
+    with Environment(path) as env:
+        env.new_publisher().send_many([b"x" * 100_000] * 50)
+
+
+def test_a_map_that_others_have_grown(tmp_path: pathlib.Path, children: Children) -> None:
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a"}, map_size=2**20)
+        env.new_publisher().send(b"x")
+        children.new().do(_send_much, tmp_path / "queue")
+        control.backup(tmp_path / "backup")
+    assert len(picture(tmp_path / "backup")["messages"]) == 51
+
+
+def test_a_full_disk_leaves_nothing(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    backup(queue, tmp_path / "backup")
+    before = sorted(os.listdir(tmp_path))
+    with Environment(queue) as env, env.open_control() as control:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, hard))
+        try:
+            with pytest.raises(StorageFullError, match="second"):
+                control.backup(tmp_path / "second")
+            with pytest.raises(StorageFullError, match="disk is full"):
+                control.compact()
+            with pytest.raises(StorageFullError, match="restored"):
+                care.restore(tmp_path / "backup", tmp_path / "restored")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert control.check() == []
+        control.compact()
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_nothing_in_memory_can_be_backed_up(tmp_path: pathlib.Path) -> None:

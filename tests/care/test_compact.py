@@ -3,21 +3,16 @@
 import os
 import pathlib
 import shutil
-import signal
-import sys
 import threading
-import types
 from typing import Any
 
 import msgspec
 import pytest
 
-from persipubsub import Durability, Environment, QueueBusyError
+from persipubsub import Control, Durability, Environment, QueueBusyError
 from persipubsub.engine.local import files
-from tests.care.support import picture
+from tests.care.support import killed_at, picture
 from tests.process.support import Children, open_subscriber
-
-MODULES = ("copying", "creating", "files", "store", "opening")
 
 
 @pytest.fixture
@@ -135,53 +130,19 @@ def test_threads_of_this_process_wait(wasteful: pathlib.Path) -> None:
 # -- kill -9, before any line ----------------------------------------------------------------------
 
 
-def _lines_of(path: pathlib.Path, kill_at: int) -> int:
-    """Compact in a forked child that is killed before line number ``kill_at``; return how many there are."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if not pid:
-        number = 0
-
-        def trace(frame: types.FrameType, event: str, argument: object) -> Any:
-            nonlocal number
-            if frame.f_globals.get("__name__", "").rpartition(".")[2] not in MODULES:
-                return None
-            if event == "line":
-                number += 1
-                if number == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        status = 1
-        try:
-            with Environment(path) as env, env.open_control() as control:
-                sys.settrace(trace)
-                control.compact()
-                sys.settrace(None)
-            os.write(writing, str(number).encode())
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    answer = os.read(reading, 100)
-    os.close(reading)
-    _, status = os.waitpid(pid, 0)
-    if kill_at:
-        assert os.WIFSIGNALED(status) or answer
-        return 0
-    assert status == 0
-    return int(answer)
-
-
 def test_a_kill_leaves_the_old_file_or_the_new_one(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
     before = picture(queue)
     copy = pathlib.Path(shutil.copytree(queue, tmp_path / "copy"))
-    lines = _lines_of(copy, 0)
+
+    def compact(control: Control) -> None:
+        control.compact()
+
+    lines = killed_at(0, copy, compact)
     assert lines > 100
     inodes = set()
     old = os.stat(copy / "data.mdb").st_ino
-    for number in range(1, lines, max(1, lines // 150)):
-        _lines_of(copy, number)
+    for number in range(1, lines, max(1, lines // 80)):
+        killed_at(number, copy, compact)
         assert picture(copy) == before, number
         assert not (copy / "compacting").exists(), number
         new = os.stat(copy / "data.mdb").st_ino

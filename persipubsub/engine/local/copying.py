@@ -9,8 +9,7 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import lmdb
 
@@ -171,27 +170,18 @@ def restore(source: pathlib.Path, target: pathlib.Path, *, keep_identity: bool, 
     return creating.place(target, build)
 
 
-@contextmanager
-def nobody_uses(source: pathlib.Path, stores: Container[tuple[int, int]]) -> Iterator[None]:
-    """Look whether anybody has a queue open whose file is going to be read; it may be on a read-only disk.
+def user_of(source: pathlib.Path) -> int | None:
+    """Return the pid of another process that has a queue open, which may be on a read-only disk.
 
-    :param stores: the queues that this process has open: another look at their locks would drop them
-    :raise QueueBusyError: somebody has
+    The caller makes sure that this process has not: another look at the locks would drop its own.
     """
     try:
-        mine = files.identity(source) in stores
-        descriptor = -1 if mine else files.open_own(source / files.LOCKS, os.O_RDONLY)
+        descriptor = files.open_own(source / files.LOCKS, os.O_RDONLY)
     except FileNotFoundError:
-        yield  # a damaged queue may lack the file; then nobody can have opened it since
-        return
+        return None  # a damaged queue may lack the file; nobody can have opened it since
     byte_locks = locks.ByteLocks(descriptor)
     try:
-        holder = os.getpid() if mine else byte_locks.holder(locks.USERS)
-        if holder is not None:
-            raise QueueBusyError(
-                f"{source} is in use by process {holder}, and changes while it is read: close it there, or back it up."
-            )
-        yield
+        return byte_locks.holder(locks.USERS)
     finally:
         byte_locks.close()
 

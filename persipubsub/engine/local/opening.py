@@ -113,8 +113,8 @@ def restore_local(source: pathlib.Path, target: pathlib.Path, *, keep_identity: 
     :raise QueueDamagedError: the backup is damaged
     """
     files.inspect_readable(source)
-    with copying.nobody_uses(source, _stores):
-        return copying.restore(source, target, keep_identity=keep_identity, clock=clock)
+    _refuse_in_use(source)
+    return copying.restore(source, target, keep_identity=keep_identity, clock=clock)
 
 
 def load_local(
@@ -140,14 +140,14 @@ def salvage_local(source: pathlib.Path, target: pathlib.Path) -> Salvage:
     """
     if not (source / files.DATA).is_file():
         raise QueueNotFoundError(f"There is no {files.DATA} in {source}; give the folder of the damaged queue.")
-    with copying.nobody_uses(source, _stores):
-        found = salvage.Found(source)
-        try:
-            if not loading.load(target, found.settings, found.records(), clock):
-                raise copying.exists(target)
-            return found.report()
-        finally:
-            found.close()
+    _refuse_in_use(source)
+    found = salvage.Found(source)
+    try:
+        if not loading.load(target, found.settings, found.records(), clock):
+            raise copying.exists(target)
+        return found.report()
+    finally:
+        found.close()
 
 
 def verify_local(path: pathlib.Path) -> list[str]:
@@ -157,10 +157,26 @@ def verify_local(path: pathlib.Path) -> list[str]:
     """
     files.inspect_readable(path)
     try:
-        with copying.nobody_uses(path, _stores):
-            return files.verify_pages(path)
+        _refuse_in_use(path)
     except QueueBusyError:
         return []
+    return files.verify_pages(path)
+
+
+def _refuse_in_use(source: pathlib.Path) -> None:
+    """Look whether anybody has a queue open whose file is going to be read.
+
+    :raise QueueBusyError: somebody has
+    """
+    with _guard:
+        try:
+            user = os.getpid() if files.identity(source) in _stores else copying.user_of(source)
+        except FileNotFoundError:
+            return
+    if user is not None:
+        raise QueueBusyError(
+            f"{source} is in use by process {user}, and changes while it is read: close it there, or back it up."
+        )
 
 
 def _open_store(path: pathlib.Path) -> Store:
