@@ -10,7 +10,7 @@ import pytest
 from persipubsub import Durability, Environment, care
 from persipubsub.care import doctor, surroundings
 from persipubsub.care.measuring import fsync_seconds, measure
-from tests.process.support import Children, get, open_subscriber
+from tests.process.support import Children, Here, get, open_subscriber
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
@@ -85,6 +85,33 @@ def test_who_died_with_messages_in_hand(queue: pathlib.Path, children: Children)
     with Environment(queue) as env, env.new_subscriber("a").receive(timeout=0):
         pass
     assert "owners" not in needing(care.examine(queue))
+
+
+def _view(here: Here, path: pathlib.Path) -> None:
+    """Read a view until the end of the process."""
+    here.env = Environment(path)
+    here.view = here.env.new_subscriber("a").receive_view(timeout=0)
+    here.view.__enter__()
+
+
+def test_readers(queue: pathlib.Path, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    def readers() -> care.Symptom:
+        (found,) = [symptom for symptom in care.examine(queue) if symptom.topic == "readers"]
+        return found
+
+    monkeypatch.setattr(doctor, "_FAR_BEHIND", 10)
+    child = children.new()
+    child.do(_view, queue)
+    assert readers().finding.startswith("1 of 2048 places are taken")
+    assert not readers().needs_care
+    with Environment(queue) as env, env.new_publisher() as pub:
+        for _ in range(12):
+            pub.send(b"more")
+        assert f"process {child.pid}:" in (readers().advice or "")
+        child.kill()
+        # As long as somebody has the queue open: the next one alone begins with an empty table.
+        assert "; 1 were left by dead ones" in readers().finding
+        assert readers().finding.startswith("0 of 2048 places are taken")
 
 
 def test_what_cannot_be_used_is_a_symptom(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -191,7 +191,7 @@ def _open_store(path: pathlib.Path) -> Store:
         if durability is not Durability.FULL:
             with store.writer.locked():
                 store.reopen(durability)
-        store.env.reader_check()
+        store.swept_readers = store.env.reader_check()
         store.bells.sweep()
         if durability is Durability.PROCESS:
             boot.note(path)

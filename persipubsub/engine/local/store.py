@@ -100,6 +100,8 @@ class Store:
         self.owners = Owners(self.locks)
         self.is_alive = self.owners.is_alive
         self._last_second = 0
+        #: How many places of dead readers were swept when it was opened.
+        self.swept_readers = 0
         self.progress_slots = Slots(self.locks, locks.PROGRESS)
         self.bells = Bells(path / files.BELLS, self.board, Slots(self.locks, locks.BELLS))
         self._data = -1

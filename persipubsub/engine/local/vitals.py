@@ -46,8 +46,8 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look_at(store: Store) -> Vitals:
-    """Look at an open queue; readers that died are swept, and counted."""
-    stale = store.env.reader_check()
+    """Look at an open queue; readers that died are swept, here or when it was opened, and counted."""
+    stale, store.swept_readers = store.swept_readers + store.env.reader_check(), 0
     info = store.env.info()
     names = look.subscriber_dbs(store)
     stale_leases: dict[str, int] = {}
