@@ -36,6 +36,8 @@ COMMANDS = dict(walk(ROOT))
 NO_JSON = {("send",), ("work",), ("seek",), *(("subscribers", name) for name in ("add", "remove", "pause", "resume"))}
 #: These are not about one deployed queue.
 NO_QUEUE = {("deploy",), ("demo",), ("bench",)}
+#: These run until somebody stops them, and have tests of their own for what they show.
+LASTING = {("metrics",), ("top",), ("dashboard",), ("relay",)}
 #: How each command that takes a queue is called, but for the queue: options, and arguments after the queue.
 CALLS: dict[tuple[str, ...], list[str]] = {
     ("status",): [],
@@ -86,7 +88,7 @@ def option_names(command: Any) -> set[str]:
 
 
 def test_the_calls_are_all_commands() -> None:
-    assert set(CALLS) | NO_QUEUE == set(COMMANDS)
+    assert set(CALLS) | NO_QUEUE == set(COMMANDS) - LASTING
 
 
 # -- help -----------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def test_help_lists_all_commands(capfd: pytest.CaptureFixture[str]) -> None:
 @every_command
 def test_options_are_the_same_everywhere(name: tuple[str, ...]) -> None:
     options = option_names(COMMANDS[name])
-    assert ("--json" in options) is (name not in NO_JSON)
+    assert ("--json" in options) is (name not in NO_JSON) or name in LASTING
     assert {"--config", "--queue"} <= options or name in NO_QUEUE
     letters = {"-c": "--config", "-q": "--queue", "-s": "--subscriber"}
     for parameter in COMMANDS[name].params:

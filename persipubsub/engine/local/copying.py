@@ -170,8 +170,8 @@ def restore(source: pathlib.Path, target: pathlib.Path, *, keep_identity: bool, 
     return creating.place(target, build)
 
 
-def user_of(source: pathlib.Path) -> int | None:
-    """Return the pid of another process that has a queue open, which may be on a read-only disk.
+def user_of(source: pathlib.Path) -> str | None:
+    """Return what to call another process that has a queue open, which may be on a read-only disk.
 
     The caller makes sure that this process has not: another look at the locks would drop its own.
     """
@@ -181,7 +181,7 @@ def user_of(source: pathlib.Path) -> int | None:
         return None  # a damaged queue may lack the file; nobody can have opened it since
     byte_locks = locks.ByteLocks(descriptor)
     try:
-        return byte_locks.holder(locks.USERS)
+        return None if byte_locks.holder(locks.USERS) is None else byte_locks.name_holder(locks.USERS)
     finally:
         byte_locks.close()
 
@@ -233,8 +233,8 @@ def compact(store: Store) -> Compaction:
     """
     if not store.locks.try_exclusive(locks.USERS):
         raise QueueBusyError(
-            f"Queue {store.path} can only be compacted while nobody else has it open, but process "
-            f"{store.locks.holder(locks.USERS)} has; nothing was changed: close it there and try again."
+            f"Queue {store.path} can only be compacted while nobody else has it open, but "
+            f"{store.locks.name_holder(locks.USERS)} has; nothing was changed: close it there and try again."
         )
     folder = store.path / COMPACTING
     try:

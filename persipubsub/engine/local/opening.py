@@ -170,12 +170,12 @@ def _refuse_in_use(source: pathlib.Path) -> None:
     """
     with _guard:
         try:
-            user = os.getpid() if files.identity(source) in _stores else copying.user_of(source)
+            user = f"process {os.getpid()}" if files.identity(source) in _stores else copying.user_of(source)
         except FileNotFoundError:
             return
     if user is not None:
         raise QueueBusyError(
-            f"{source} is in use by process {user}, and changes while it is read: close it there, or back it up."
+            f"{source} is in use by {user}, and changes while it is read: close it there, or back it up."
         )
 
 
