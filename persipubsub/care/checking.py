@@ -29,7 +29,11 @@ def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
     :raise OpenError: there is no queue, or it cannot be used
     """
     location = pathlib.Path(os.path.abspath(path))
-    with subprocess.Popen([sys.executable, "-c", _PROGRAM, str(location)], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(location)],
+        stdout=subprocess.PIPE,
+        process_group=0,  # Ctrl-C is for this process, which then ends the child
+    ) as child:
         try:
             output, _ = child.communicate()
         except BaseException:

@@ -17,7 +17,8 @@ HELP = """Make a queue of an export, or send its messages.
 
 Without --append there must be no queue yet: all of it is made, or nothing; messages keep their ids and
 times, subscribers their places. With --append messages are sent anew to all subscribers of a queue, up to
-500 at once, wholly or not at all; when it was interrupted, the same command goes on where it ended.
+500 at once, wholly or not at all; when it was interrupted, the same command goes on where it ended, within
+the deduplication window of the queue.
 
 \b
 Example: persipubsub import ./queues/frames frames.jsonl

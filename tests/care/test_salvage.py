@@ -3,6 +3,8 @@
 import pathlib
 import random
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -191,6 +193,19 @@ def test_check_apart(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert care.check_apart(queue) == []
     with pytest.raises(QueueNotFoundError):
         care.check_apart(tmp_path / "missing")
+
+
+def test_ctrl_c_ends_the_checking_process(queue: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    def interrupt(child: "subprocess.Popen[bytes]") -> tuple[bytes, bytes]:
+        children.append(child)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        care.check_apart(queue)
+    assert [child.returncode for child in children] == [-signal.SIGKILL]
 
 
 def test_no_damage_ends_the_process(large: pathlib.Path, tmp_path: pathlib.Path) -> None:
