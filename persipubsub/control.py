@@ -1,15 +1,18 @@
 """Deployment and administration of a queue."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from persipubsub.connection import Connection, Handle
 from persipubsub.dead_letters import DeadLetters
-from persipubsub.engine.base import Engine, Finding, Statistics
+from persipubsub.engine.base import Compaction, Engine, Finding, Statistics
 from persipubsub.errors import IdentifierError, SettingsError, SettingsMismatchError, UnknownSubscriberError
+from persipubsub.exporting import export
 from persipubsub.limits import (
     HighWaterMark,
     Settings,
@@ -110,6 +113,46 @@ class Control(Handle):
     def check(self) -> list[Finding]:
         """Verify everything that is stored; an empty list means that all is well. Reads the whole queue."""
         return self._engine().check()
+
+    def backup(self, path: str | os.PathLike[str]) -> int:
+        """Write a copy of the queue into a new folder, and return its size in bytes; others use the queue meanwhile.
+
+        It is what one moment of the queue was. It is synced, verified as ``check`` does, and then appears under its
+        name all at once: whatever happens on the way, nothing is left. While it is written the map cannot grow in
+        this process, and the free space inside the file is not used again by anybody.
+
+        :raise QueueExistsError: a queue is at ``path`` already; it is left untouched
+        :raise NotAQueueError: something else is there
+        :raise QueueDamagedError: the copy has faults, for the queue has them
+        :raise StorageFullError: the disk is full
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return self._engine().backup(pathlib.Path(os.path.abspath(path)))
+
+    def compact(self) -> Compaction:
+        """Write the data file anew without its free pages; return what it took before and what it takes after.
+
+        Only while no other process has the queue open. Calls of this process wait until it is done. The new file
+        is synced and verified before it takes the place of the old one, in one step: a crash leaves one of the two.
+
+        :raise QueueBusyError: another process has the queue open, or a view is being read; nothing was changed
+        :raise StorageFullError: the disk has no room for the new file beside the old one; nothing was changed
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return self._engine().compact()
+
+    def export(self, stream: BinaryIO, progress: Callable[[int], None] | None = None) -> int:
+        """Write the queue as JSON Lines, and return the number of messages; others use the queue meanwhile.
+
+        Everything that a subscriber still needs is in it: messages with headers, topics and times, and how far each
+        subscriber is, what it holds, and its dead letters. ``persipubsub.care`` reads it again.
+
+        :param stream: a file open for writing bytes
+        :param progress: is told the number of messages so far
+        :raise QueueDamagedError: a message does not agree with its checksum
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return export(self._engine(), stream, progress)
 
     def prune_dangling_messages(self) -> int:
         """Drop what no subscriber needs or what is older than the message timeout; return how many.

@@ -5,6 +5,7 @@
     PersipubsubError
     ├── OpenError                       opening a queue
     │   ├── QueueNotFoundError          nothing is deployed there (also FileNotFoundError)
+    │   ├── QueueExistsError            a queue is there already (also FileExistsError)
     │   ├── NotAQueueError              something else lives there
     │   ├── FormatVersionError          written by a newer persipubsub
     │   ├── QueueDamagedError           the files are not what a queue wrote
@@ -42,6 +43,10 @@ class OpenError(PersipubsubError):
 
 class QueueNotFoundError(OpenError, FileNotFoundError):
     """Nothing is deployed at the path."""
+
+
+class QueueExistsError(OpenError, FileExistsError):
+    """A queue is to be put where there is one already; it is left untouched."""
 
 
 class NotAQueueError(OpenError):

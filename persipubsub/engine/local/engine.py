@@ -1,10 +1,12 @@
 """The operations of a queue over LMDB, for one owner: each is one write transaction."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from persipubsub.engine.base import (
     Capabilities,
+    Compaction,
     DeadLetterRecord,
     Delivery,
     Entry,
@@ -17,7 +19,9 @@ from persipubsub.engine.base import (
 from persipubsub.engine.local import (
     check,
     configuring,
+    copying,
     deadletters,
+    dumping,
     format,
     look,
     prune,
@@ -25,6 +29,7 @@ from persipubsub.engine.local import (
     roster,
     settle,
     take,
+    vitals,
 )
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.holds import Desk
@@ -32,9 +37,11 @@ from persipubsub.engine.local.operations import Settling, sending
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.taker import Taker, at_desk
+from persipubsub.engine.local.vitals import Vitals
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writing import Job
+from persipubsub.engine.records import Record
 from persipubsub.limits import Settings, SubscriberSettings
 
 
@@ -74,6 +81,22 @@ class LocalEngine:
     def check(self) -> list[Finding]:
         """Verify what is stored."""
         return check.check(self._store)
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Write a verified copy into a new folder and return its size."""
+        return copying.backup(self._store, target)
+
+    def compact(self) -> Compaction:
+        """Give the disk back what free pages take."""
+        return copying.compact(self._store)
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Give ``sink`` the next records."""
+        return dumping.export(self._store, start, max_messages, sink)
+
+    def vitals(self) -> Vitals:
+        """Return what a doctor looks at."""
+        return vitals.look_at(self._store)
 
     def clear(self) -> None:
         """Drop all subscribers and all messages."""

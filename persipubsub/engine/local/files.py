@@ -126,9 +126,25 @@ def is_queue(folder: pathlib.Path) -> bool:
 
 
 def identity(folder: pathlib.Path) -> tuple[int, int]:
-    """Return device and inode of the data file."""
-    status = os.stat(folder / DATA)
+    """Return what tells a queue from others by whatever path: device and inode of the file that is never exchanged."""
+    status = os.stat(folder / LOCKS)
     return status.st_dev, status.st_ino
+
+
+def inspect_readable(folder: pathlib.Path) -> None:
+    """Look whether there is a queue that can be read, for it is not going to be used.
+
+    :raise QueueNotFoundError: nothing is there
+    :raise NotAQueueError: something else is there
+    :raise QueuePermissionError: a right is missing
+    """
+    if not os.path.lexists(folder):
+        raise QueueNotFoundError(f"There is no queue and no backup at {folder}; give the folder that `backup` wrote.")
+    if not is_queue(folder):
+        raise NotAQueueError(f"{folder} is no queue and no backup of one ({DATA}, {LOCKS} or {BOARD} is missing).")
+    for path in (folder / DATA, folder / LOCKS):
+        if not _may(path, os.R_OK):
+            raise QueuePermissionError(f"{path} cannot be read by this process (uid {os.geteuid()}).")
 
 
 def inspect(folder: pathlib.Path) -> None:
@@ -211,7 +227,10 @@ def verify_pages(folder: pathlib.Path) -> list[str]:
     """Return what is wrong with the pages of a queue that nobody has open, without trusting any of them."""
     from lmdb import verify
 
-    findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    try:
+        findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
     return findings
 
 

@@ -14,7 +14,7 @@ import sys
 
 #: Held by a writer that found others writing; see ``writelock``.
 WRITER = 0
-#: Shared by all processes that have the queue open; exclusive for a change of durability.
+#: Shared by all processes that have the queue open; exclusive for a change of durability and for a compaction.
 USERS = 1
 #: One byte for each slot of the board: bells, then progress of batches.
 BELLS = 1 << 16

@@ -58,9 +58,18 @@ _GLANCE = 0.05
 class Store:
     """One ``lmdb.Environment``, shared by every object of this process that uses the queue."""
 
-    def __init__(self, path: pathlib.Path, durability: Durability, map_size: int | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        durability: Durability,
+        map_size: int | None,
+        clock: Clock,
+        enter: Callable[[Store], None] | None = None,
+    ) -> None:
         """Open the environment; nothing is written.
 
+        :param enter: announces the user of the queue, before LMDB sees any file: whoever is alone with the queue
+            then may exchange the data file
         :raise PersipubsubError: LMDB refuses
         """
         self.path = path
@@ -89,14 +98,16 @@ class Store:
         self.owners = Owners(self.locks)
         self.is_alive = self.owners.is_alive
         self._last_second = 0
+        #: How many places of dead readers were swept when it was opened.
+        self.swept_readers = 0
         self.progress_slots = Slots(self.locks, locks.PROGRESS)
         self.bells = Bells(path / files.BELLS, self.board, Slots(self.locks, locks.BELLS))
-        self._data = files.open_own(path / files.DATA, os.O_RDWR)
-        self._files_seen = -_GLANCE
+        self._data = -1
         try:
+            if enter is not None:
+                enter(self)
             self._open_environment(map_size or 0, writable_map=durability is Durability.PROCESS)
-            there = [os.stat(path / name) for name in (files.DATA, files.LMDB_LOCK)]
-            self._files = [(found.st_dev, found.st_ino) for found in there]
+            self._know_files()
         except BaseException:
             self._drop_descriptors()
             raise
@@ -109,6 +120,8 @@ class Store:
         :param map_size: at least so large; 0: as large as the file says
         """
         self._writable_map = writable_map
+        if self._data < 0:
+            self._data = files.open_own(self.path / files.DATA, os.O_RDWR)
         for attempt in range(_MOST_OPENINGS):
             try:
                 self.env = lmdb.open(
@@ -199,6 +212,27 @@ class Store:
         self.env.close()
         self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
 
+    def exchange_data(self, fresh: pathlib.Path) -> None:
+        """Put another data file with the same records in the place of the queue's, and open that.
+
+        The caller holds the write lock, keeps all transactions away, and nobody else has the queue open.
+        """
+        map_size = self.env.info()["map_size"]
+        self.env.close()
+        try:
+            os.replace(fresh, self.path / files.DATA)
+            files.sync_folder(self.path)
+        finally:
+            os.close(self._data)
+            self._data = -1
+            self._open_environment(map_size, writable_map=self._writable_map)
+            self._know_files()
+
+    def _know_files(self) -> None:
+        there = [os.stat(self.path / name) for name in (files.DATA, files.LMDB_LOCK)]
+        self._files = [(found.st_dev, found.st_ino) for found in there]
+        self._files_seen = -_GLANCE
+
     def close(self) -> None:
         """Close the environment; idempotent.
 
@@ -267,7 +301,8 @@ class Store:
     def _close_files(self) -> None:
         self.board.close()
         self.posts.close()
-        os.close(self._data)
+        if self._data >= 0:
+            os.close(self._data)
         self.locks.close()
 
     def once_a_second(self) -> bool:
@@ -300,7 +335,7 @@ class Store:
 
         :raise StorageFullError: it has not
         """
-        self.space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
+        self.space.ensure(self.env, payload, self.free_bytes, makes_room=makes_room)
         if self._writable_map and not self.space.is_backed:
             # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
             # now on this process writes, which is slower; others may go on as they are.
@@ -316,7 +351,8 @@ class Store:
             return self.space.full()  # LMDB's name for a write that the disk took only a part of
         return translate(error, self.path)
 
-    def _free_bytes(self) -> int:
+    def free_bytes(self) -> int:
+        """Return how many bytes of pages inside the file hold nothing."""
         with self.gate:
             txn = self.begin_reading()
             try:

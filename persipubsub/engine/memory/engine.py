@@ -1,10 +1,12 @@
 """The memory engine: every operation of the interface, as one step on the shared queue."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 
 from persipubsub.engine.base import (
     Capabilities,
+    Compaction,
     DeadLetterRecord,
     Delivery,
     Entry,
@@ -20,8 +22,14 @@ from persipubsub.engine.memory.holds import Kind
 from persipubsub.engine.memory.queue import REGISTRY_LOCK, Queue, join, leave
 from persipubsub.engine.memory.state import Now, State
 from persipubsub.engine.memory.waiting import Interest, MemoryWaiter
-from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
+from persipubsub.engine.records import Record
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import Settings, SubscriberSettings
+
+
+def _only_on_a_disk(done: str) -> UnsupportedByEngineError:
+    return UnsupportedByEngineError(f"A queue in memory cannot be {done}; use a directory.")
+
 
 _CAPABILITIES = Capabilities(persistent=False, shared_between_processes=False, views=True, file_descriptor=True)
 
@@ -94,6 +102,27 @@ class MemoryEngine:
         """Verify what must always hold; an empty list means that all is well."""
         with self._step() as (state, _):
             return look.check(state, self._queue.owners)
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Refuse: nothing is on a disk.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("backed up")
+
+    def compact(self) -> Compaction:
+        """Refuse: nothing is on a disk.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("compacted")
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Refuse: what is in memory is for tests, and gone with the process.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("exported")
 
     def clear(self) -> None:
         """Drop all subscribers and all messages."""
