@@ -91,6 +91,7 @@ setup(
             "setuptools>=77,<90",
             "twine>=6.1,<8",
             "types-PyYAML>=6,<7",
+            "types-docutils>=0.22",
         ],
     },
     entry_points={"console_scripts": ["persipubsub = persipubsub.cli:main"]},
