@@ -92,6 +92,8 @@ setup(
             "twine>=6.1,<8",
             "types-PyYAML>=6,<7",
             "types-docutils>=0.22",
+            # A C compiler, for an example, where the machine has none.
+            "ziglang>=0.13,<1",
         ],
     },
     entry_points={"console_scripts": ["persipubsub = persipubsub.cli:main"]},
