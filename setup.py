@@ -73,6 +73,10 @@ setup(
             *TOP,
             "build>=1.2,<2",
             "coverage>=7.10,<8",
+            # Guides show a queue in web applications, and are run.
+            "django>=5.2,<7",
+            "fastapi>=0.120,<1",
+            "gunicorn>=23,<30",
             # The test client of Starlette, which an example uses.
             "httpx2>=2,<3",
             "hypothesis>=6.100,<7",

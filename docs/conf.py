@@ -19,6 +19,7 @@ extensions = [
     "error_table",
     "json_schema",
     "public_names",
+    "record_table",
     "svg_diagram",
 ]
 exclude_patterns = ["_build"]

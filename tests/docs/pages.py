@@ -5,8 +5,8 @@ What a block is:
 - ``.. code-block:: LANGUAGE`` with a ``:caption:`` that is a file name: the file is written.
 - ``.. literalinclude:: PATH`` with such a caption: the file is copied. Both only where a command follows.
 - ``.. code-block:: python`` with ``>>>``: a doctest; the blocks of a page share their names.
-- ``.. code-block:: console``: each line after ``$`` is given to a shell, and must end with 0 after printing what follows
-  it; ``...`` stands for anything. The caption is the name of a terminal: each is a shell of its own, which
+- ``.. code-block:: console``: each line after ``$`` is given to a shell, and must end with 0 after printing what
+  follows it; ``...`` stands for anything. The caption is the name of a terminal: each is a shell of its own, which
   stays. With ``:class: goes-on`` the last command need not end: it has to print what is shown. A block without ``$``
   shows what a terminal prints meanwhile.
 

@@ -63,7 +63,7 @@ def expected(message_id: int, sent_ns: int, draft: Draft) -> str:
 def test_it_reads_what_was_sent(reader: Path, tmp_path: Path, durability: Durability, repetitions: int) -> None:
     drafts = DRAFTS * repetitions
     with Environment(tmp_path / "queue") as env:
-        control = env.new_control({"ann", "bob"}, durability=durability, retention=Retention.LOG)
+        control = env.new_control({"ann", "bob"}, durability=durability, retention=Retention.LOG, map_size=2**24)
         ids = env.new_publisher().send_many(drafts)
         assert env.new_subscriber("bob").ack(ids[:3]) == 3
         identity = control.statistics().identity
