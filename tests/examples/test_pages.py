@@ -21,7 +21,7 @@ OURS = [getattr(persipubsub, name) for name in persipubsub.__all__] + [config, s
 
 
 def test_there_are_recipes_and_patterns() -> None:
-    assert len(RECIPES) == 7
+    assert len(RECIPES) == 10
     assert set(EXAMPLE_NAMES) - set(RECIPES) == {"ephemeral", "graceful_shutdown", "pipeline", "web_service"}
 
 
