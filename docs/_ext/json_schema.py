@@ -28,7 +28,10 @@ def as_rst(whole: dict[str, Any]) -> list[str]:
         required = definition.get("required", [])
         for key, about in definition["properties"].items():
             default = "required" if key in required else _literal(about.get("default", {}))
-            lines += _row(f"``{key}``", _type(about, whole), default, about.get("description", "See there."))
+            if isinstance(about.get("default"), dict):
+                default = "that of its keys"
+            meaning = about.get("description") or whole["$defs"][about["$ref"].rpartition("/")[2]]["description"]
+            lines += _row(f"``{key}``", _type(about, whole), default, meaning)
         lines.append("")
     return lines
 
