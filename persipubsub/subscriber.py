@@ -115,7 +115,8 @@ class Subscriber(Handle, Generic[T]):
 
         Nothing is copied and no deserializer is called. The block holds a read transaction: as long
         as it lasts, the space of messages that are deleted meanwhile is not used again, so keep it
-        short.
+        short. After it the view raises ValueError; what was made from the view, by ``cast`` or as an
+        array, must not be used any more, as its memory may be something else or nothing by then.
         """
         deadline_of(timeout)
         lease_ns = lease_ns_of(lease)
