@@ -47,8 +47,8 @@ setup(
         "metrics": METRICS,
         "otel": OTEL,
         "nats": NATS,
-        # The reference is written from the program, so it needs what the command line needs.
-        "docs": [*CLI, *DOCS],
+        # The reference is written from the program, so it needs what that needs.
+        "docs": [*CLI, *DOCS, *METRICS, *OTEL],
         # What `python -m benchmarks` compares with; none of it is needed to use the package.
         "bench": [
             *NATS,

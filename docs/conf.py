@@ -34,11 +34,11 @@ html_show_sphinx = False
 nitpicky = True
 # What stands in signatures only: others' types, type variables, and blocks that are used by ``with`` alone.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections\.abc|os|pathlib|datetime|types|typing|contextlib|signal|asyncio|msgspec|enum)\..*"),
+    (r"py:.*", r"(?!persipubsub\.)[a-z_]\w*\..*"),
     (r"py:.*", r"persipubsub\.(\w+\.)+[A-Z]"),
     (r"py:.*", r"persipubsub\.(aio\.)?receiving\.\w+"),
     (r"py:.*", r"persipubsub\.serializers\.ProtobufMessage"),
-    (r"py:.*", r"persipubsub\.(engine\.clock\.Clock|iteration\.Loop|aio\.(waiting|thread)\.\w+)"),
+    (r"py:.*", r"persipubsub\.(engine\.clock\.Clock|iteration\.Loop|message\.Received|aio\.(waiting|thread)\.\w+)"),
 ]
 suppress_warnings = ["toc.multiple_toc_parents"]
 

@@ -84,7 +84,9 @@ class QueuePermissionError(OpenError, PermissionError):
 class PidCollisionError(OpenError):
     """A process of another PID namespace (container) has the queue open under the process id of this one.
 
-    LMDB tells processes apart by their ids. Let the containers share a PID namespace.
+    LMDB tells processes apart by their ids.
+
+    What to do: let the containers share a PID namespace.
     """
 
 
