@@ -1,5 +1,6 @@
 """``persipubsub.testing``: what users' tests rely on, checked against the same on disk where it can be."""
 
+import asyncio
 import select
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from persipubsub import (
     Retention,
     SettingsError,
     SubscriberSettings,
+    aio,
     testing,
 )
 from tests.contract.support import BOUND
@@ -162,3 +164,18 @@ def test_what_is_wrong_is_refused(tmp_path: Path) -> None:
         pass
     with testing.queue() as queue, pytest.raises(OpenError, match="join"):
         queue.crash(Environment(tmp_path))
+
+
+def test_asyncio_has_the_same_queue() -> None:
+    async def main(queue: testing.Queue) -> bytes | None:
+        async with aio.Environment(queue.location) as env:
+            subscriber = await env.new_subscriber("a")
+            await (await env.new_publisher()).send(b"1", delay=3600)
+            waiting = asyncio.create_task(subscriber.pop(timeout=BOUND))
+            await asyncio.sleep(0)
+            queue.clock.go(3600)
+            message = await waiting
+            return None if message is None else message.data
+
+    with testing.queue({"a"}) as queue:
+        assert asyncio.run(main(queue)) == b"1"
