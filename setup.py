@@ -47,7 +47,8 @@ setup(
         "metrics": METRICS,
         "otel": OTEL,
         "nats": NATS,
-        "docs": DOCS,
+        # The reference is written from the program, so it needs what that needs.
+        "docs": [*CLI, *DOCS, *METRICS, *OTEL],
         # What `python -m benchmarks` compares with; none of it is needed to use the package.
         "bench": [
             *NATS,
@@ -73,6 +74,10 @@ setup(
             *TOP,
             "build>=1.2,<2",
             "coverage>=7.10,<8",
+            # Guides show a queue in web applications, and are run.
+            "django>=5.2,<7",
+            "fastapi>=0.120,<1",
+            "gunicorn>=23,<30",
             # The test client of Starlette, which an example uses.
             "httpx2>=2,<3",
             "hypothesis>=6.100,<7",
@@ -91,6 +96,9 @@ setup(
             "setuptools>=77,<90",
             "twine>=6.1,<8",
             "types-PyYAML>=6,<7",
+            "types-docutils>=0.22",
+            # A C compiler, for an example, where the machine has none.
+            "ziglang>=0.13,<1",
         ],
     },
     entry_points={"console_scripts": ["persipubsub = persipubsub.cli:main"]},

@@ -84,7 +84,10 @@ class Control(Handle[control.Control]):
 
 
 class DeadLetters:
-    """The dead letters of one subscriber, oldest first; each ``async for`` reads anew, and holds no transaction."""
+    """The dead letters of one subscriber, oldest first; each ``async for`` reads anew, and holds no transaction.
+
+    The calls are those of :class:`persipubsub.DeadLetters`, with ``await``.
+    """
 
     def __init__(self, thread: Thread, wrapped: dead_letters.DeadLetters) -> None:
         """Read on ``thread``; ``Control.dead_letters`` makes these objects."""

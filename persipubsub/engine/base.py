@@ -18,6 +18,10 @@ Payload = bytes | bytearray | memoryview
 """What an engine stores; any other bytes-like object is wrapped in a memoryview before."""
 
 
+#: The reason that travels with a message whose owner died.
+OWNER_DIED = "owner died"
+
+
 class Entry(msgspec.Struct, frozen=True):
     """A checked message on its way into a queue.
 

@@ -27,12 +27,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from persipubsub.engine.base import Delivery, Engine, Entry, Receipt
+from persipubsub.engine.base import OWNER_DIED, Delivery, Engine, Entry, Receipt
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import create_local, open_local, opening
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.operations import take_over_from_dead
-from persipubsub.engine.local.returning import OWNER_DIED
 from persipubsub.engine.local.taker import at_desk
 from persipubsub.engine.memory import open_memory
 from persipubsub.engine.memory.settle import NO_REASON

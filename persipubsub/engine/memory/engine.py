@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
 from persipubsub.engine.base import (
+    OWNER_DIED,
     Capabilities,
     Compaction,
     DeadLetterRecord,
@@ -72,6 +73,11 @@ class MemoryEngine:
                 happened, state.events = state.events, []
         for event in happened:
             event.log(f"memory:{queue.name or ''}")
+
+    def look_again(self) -> None:
+        """Let everybody who waits for a moment look at the clock anew: for clocks that somebody turns."""
+        with self._queue.condition:
+            self._queue.condition.notify_all()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -394,6 +400,13 @@ class MemoryEngine:
 
     def close(self) -> None:
         """Give back every lease of this owner and let go of the queue; its ephemeral subscribers vanish."""
+        self._leave(None)
+
+    def die(self) -> None:
+        """Leave as a process does that is killed: the same, but whoever gets its messages is told why."""
+        self._leave(OWNER_DIED)
+
+    def _leave(self, reason: str | None) -> None:
         queue = self._queue
         with REGISTRY_LOCK, queue.condition:
             if self._closed:
@@ -403,7 +416,7 @@ class MemoryEngine:
                     subscriber.owners.pop(self._owner, None)
                     for hold in subscriber.holds:
                         if hold.kind is Kind.LEASED and hold.owner == self._owner:
-                            settle.end_lease(state, subscriber, hold, None, now, keep_token=False)
+                            settle.end_lease(state, subscriber, hold, reason, now, keep_token=False)
                     if subscriber.ephemeral_owner == self._owner:
                         roster.remove(state, subscriber.identifier)
             self._closed = True
