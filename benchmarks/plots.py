@@ -79,6 +79,7 @@ def _draw(results: Results, title: str, figure: Figure, theme: str, path: Path) 
             position += 1
         position += 0.5
     axes.set_xscale("log")
+    axes.minorticks_off()
     axes.set_ylim(position - 0.3, -0.7)
     axes.margins(x=0.12)
     axes.set_yticks(ticks, names, fontsize=8, color=ink)

@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib.metadata
-import importlib.util
+import re
 import shutil
 import socket
 import subprocess
@@ -44,9 +44,10 @@ def find_program(name: str, package: str | None = None) -> Path | None:
 
 
 def version_of(program: Path) -> str:
-    """Return what a program says about its version."""
+    """Return the version that a program says it is."""
     output = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=STARTING, check=True).stdout
-    return output.strip().splitlines()[0]
+    found = re.search(r"\d+\.\d+(\.\d+)?", output)
+    return found.group() if found else output.strip()
 
 
 @contextlib.contextmanager

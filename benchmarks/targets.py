@@ -89,6 +89,7 @@ def _targets() -> tuple[Target, ...]:
         *(Target("fan-out.1000", f"ours-{name}", own, "<=", 1.2, "fan-out.1") for name in durabilities),
         *(Target(f"large.send.{size}", "ours-process", floor, ">=", 0.9) for size in ("1", "10")),
         *(Target(f"large.send.{size}", f"ours-{name}", peer, ">=", 2) for size in ("1", "10") for name in durabilities),
+        *(Target("large.view.speed", f"ours-{name}", nothing, ">=", 5) for name in durabilities),
         Target("group-commit.16", "ours-full", own, ">=", 6, "group-commit.1"),
         *(
             Target(f"workers.{count}", "ours-full", against, ">=", bound, other)

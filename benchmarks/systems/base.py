@@ -8,7 +8,6 @@ import abc
 import contextlib
 import enum
 import importlib.metadata
-import importlib.util
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
