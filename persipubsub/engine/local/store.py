@@ -201,9 +201,10 @@ class Store:
         self.env.close()
         self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
 
-    def close(self) -> None:
+    def close(self, last: Callable[[], None] | None = None) -> None:
         """Close the environment; idempotent.
 
+        :param last: called once everything is synced, before the locks of this process are dropped
         :raise QueueBusyError: this process still reads a view
         """
         with self.writer.turn, self.gate.alone(self.lock_timeout) as granted:
@@ -219,6 +220,8 @@ class Store:
             try:
                 if self.durability is Durability.PROCESS:
                     self.env.sync(True)
+                if last is not None:
+                    last()
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
             finally:
