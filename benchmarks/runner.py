@@ -71,8 +71,13 @@ def run(
                 bench = Bench(contestant.system, addresses[name], size, contestant.source, number)
                 try:
                     results.add(name, workload.measure(bench))
+                except KeyboardInterrupt:
+                    results.failures.append(Failure(workload.name, name, "interrupted, and what would have followed"))
+                    return results
                 except BenchmarkError as error:
                     results.failures.append(Failure(workload.name, name, str(error)))
+                except Exception as error:  # noqa: BLE001  a driver raises what it likes, and the others go on
+                    results.failures.append(Failure(workload.name, name, f"{type(error).__name__}: {error}"))
     return results
 
 

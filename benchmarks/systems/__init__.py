@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from benchmarks.errors import BenchmarkError
 from benchmarks.systems.base import Role, System
 from benchmarks.systems.floor import FLAGS, Floor
+from benchmarks.systems.honker import Honker
 from benchmarks.systems.jetstream import JetStream
 from benchmarks.systems.litequeue import LiteQueue
 from benchmarks.systems.mp_queue import MultiprocessingQueue
@@ -25,6 +26,7 @@ _ALL: tuple[System, ...] = (
     PersistQueue("file"),
     PersistQueue("sqlite"),
     LiteQueue(),
+    Honker(),
     SimpleBroker("NORMAL"),
     SimpleBroker("FULL"),
     Redis("everysec"),
