@@ -1,5 +1,6 @@
 """Plots of the figures, on light and on dark ground."""
 
+import re
 from pathlib import Path
 
 from benchmarks.ratios import Row, rows
@@ -20,7 +21,7 @@ BAR = 0.2
 def draw(results: Results, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Draw a plot for each workload into ``folder``; return the paths of the light and the dark ones.
 
-    The first figure of a workload is drawn, on a logarithmic axis.
+    The first figure of a workload is drawn, on a logarithmic axis where that can be.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, tuple[Path, Path]] = {}
@@ -63,8 +64,9 @@ def _draw(results: Results, title: str, figure: Figure, theme: str, path: Path) 
         position += 1
         for row in found:
             axes.barh(position, row.spread.median, color=colours[row.role], height=0.75)
-            low, high = row.spread.median - row.spread.lowest, row.spread.highest - row.spread.median
-            axes.errorbar(row.spread.median, position, xerr=[[low], [high]], color=ink, linewidth=0.8, capsize=2)
+            if row.spread.lowest < row.spread.highest:
+                low, high = row.spread.median - row.spread.lowest, row.spread.highest - row.spread.median
+                axes.errorbar(row.spread.median, position, xerr=[[low], [high]], color=ink, linewidth=0.8, capsize=2)
             axes.annotate(
                 number(row.spread.median),
                 (row.spread.highest, position),
@@ -78,8 +80,9 @@ def _draw(results: Results, title: str, figure: Figure, theme: str, path: Path) 
             names.append(row.system)
             position += 1
         position += 0.5
-    axes.set_xscale("log")
-    axes.minorticks_off()
+    if all(row.spread.lowest > 0 for _, found in groups for row in found):
+        axes.set_xscale("log")
+        axes.minorticks_off()
     axes.set_ylim(position - 0.3, -0.7)
     axes.margins(x=0.12)
     axes.set_yticks(ticks, names, fontsize=8, color=ink)
@@ -97,3 +100,5 @@ def _draw(results: Results, title: str, figure: Figure, theme: str, path: Path) 
     # Text as text and no date: the files stay small, and change only when the figures do.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "persipubsub"}):
         drawing.savefig(path, format="svg", metadata={"Date": None}, facecolor=ground)
+    drawn = re.sub(r"(\d\.\d\d)\d+", r"\1", path.read_text(encoding="utf-8"))
+    path.write_text("".join(line.strip() + "\n" for line in drawn.splitlines()), encoding="utf-8")

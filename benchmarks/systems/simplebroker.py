@@ -8,6 +8,9 @@ from typing import Any
 from benchmarks.systems.base import STORE, Connection, HandleMany, Receiver, Role, Sender, Survives, System
 from benchmarks.systems.polling import NOTE, PollingReceiver
 
+#: Bytes of a message.
+MOST = 64 * 1024**2
+
 
 class BrokerSender(Sender):
     """Writes text, which is all it takes."""
@@ -46,7 +49,8 @@ class BrokerConnection(Connection):
     def __init__(self, place: str, sync: str) -> None:
         """Connect."""
         package = importlib.import_module("simplebroker")
-        config = package.resolve_config(override={"BROKER_SYNC_MODE": sync})
+        # Text of 10 MiB of bytes may have 20 MiB, and its limit is 10.
+        config = package.resolve_config(override={"BROKER_SYNC_MODE": sync, "BROKER_MAX_MESSAGE_SIZE": MOST})
         self._queue = package.Queue("queue", db_path=f"{place}/broker.db", persistent=True, config=config)
 
     def sender(self) -> Sender:
