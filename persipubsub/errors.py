@@ -55,7 +55,10 @@ class QueueNotFoundError(OpenError, FileNotFoundError):
 
 
 class QueueExistsError(OpenError, FileExistsError):
-    """A queue is to be put where there is one already; it is left untouched."""
+    """A queue is to be put where there is one already; it is left untouched.
+
+    What to do: choose another path, or delete what is there first.
+    """
 
 
 class NotAQueueError(OpenError):
