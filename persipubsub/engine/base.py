@@ -164,12 +164,34 @@ class Compaction(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine can do beyond the common operations."""
+    """What an engine can do beyond the common operations.
+
+    :param persistent: messages survive the process
+    :param shared_between_processes: several processes may open a queue
+    :param views: payloads can be had as memoryviews
+    :param file_descriptor: waiters have descriptors
+    :param atomic_staging: what a message stages is published in the transaction that acknowledges it
+    :param halving: overflow prunes to half of the mark; else only as much as is needed goes, and ``prune_last`` refuses
+    :param counts_losses: statistics and ``Message.missed`` tell what limits and expiry took
+    :param sees_death: leases of a process that died end at once; else after an ack wait
+    :param late_settlement: a lease that has ended still settles its message until somebody else takes it
+    :param exclusive_newest: nobody else gets the newest message while ``receive_to_top`` has it
+    :param requeues_in_place: a dead letter comes again under its id; else as a new message
+    :param largest_batch: messages of one ``send_many``; ``None``: no limit
+    """
 
     persistent: bool
     shared_between_processes: bool
     views: bool
     file_descriptor: bool
+    atomic_staging: bool = True
+    halving: bool = True
+    counts_losses: bool = True
+    sees_death: bool = True
+    late_settlement: bool = True
+    exclusive_newest: bool = True
+    requeues_in_place: bool = True
+    largest_batch: int | None = None
 
 
 class Waiter(Protocol):

@@ -6,9 +6,11 @@ location                  engine
 a path                    ``local``: a directory, shared by all processes of the machine
 ``"memory:"``             ``memory``: in this process, for one Environment alone
 ``"memory:name"``         ``memory``: in this process, shared by all who open the same name
+``"nats://host/queue"``   ``jetstream``: on NATS servers, shared by all who can reach them
 ========================  =======================================================================
 """
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -20,6 +22,7 @@ from persipubsub.errors import OpenError, QueueNotFoundError, UnsupportedByEngin
 from persipubsub.limits import Settings, SubscriberSettings
 
 MEMORY = "memory:"
+JETSTREAM = ("nats://", "tls://")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -29,6 +32,10 @@ class Opener(Protocol):
     @property
     def location(self) -> str:
         """Return where the queue is, such that it can be found again from any working directory."""
+
+    @property
+    def address(self) -> str:
+        """Return the location with all that is needed to open it again, secrets too; never shown."""
 
     @property
     def portable(self) -> bool:
@@ -69,6 +76,11 @@ class LocalOpener:
     def location(self) -> str:
         """Return the absolute path."""
         return str(self._path)
+
+    @property
+    def address(self) -> str:
+        """Return the absolute path."""
+        return self.location
 
     def exists(self) -> bool:
         """Tell whether a queue is deployed there."""
@@ -113,6 +125,11 @@ class MemoryOpener:
     def location(self) -> str:
         """Return the location as it was given."""
         return MEMORY + (self._name or "")
+
+    @property
+    def address(self) -> str:
+        """Return the location as it was given."""
+        return self.location
 
     @property
     def portable(self) -> bool:
@@ -160,6 +177,65 @@ class MemoryOpener:
             )
 
 
+class JetStreamOpener:
+    """A queue on NATS servers."""
+
+    portable = True
+
+    def __init__(self, url: str) -> None:
+        """Take the URL apart; nobody is asked yet.
+
+        :raise OpenError: it is malformed
+        """
+        from persipubsub.engine.jetstream.location import parse
+
+        self._url = url
+        self._location = parse(url)
+
+    @property
+    def location(self) -> str:
+        """Return the URL without secrets."""
+        return self._location.shown
+
+    @property
+    def address(self) -> str:
+        """Return the URL as it was given."""
+        return self._url
+
+    def exists(self) -> bool:
+        """Tell whether a queue is deployed there."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import exists_jetstream
+
+        return exists_jetstream(self._location)
+
+    def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
+        """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import create_jetstream
+
+        return create_jetstream(self._location, settings, subscribers)
+
+    def open(self) -> Engine:
+        """Open the queue for a new owner."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import open_jetstream
+
+        return open_jetstream(self._location)
+
+    def delete(self) -> bool:
+        """Delete the queue; return whether there was one."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import delete_jetstream
+
+        return delete_jetstream(self._location)
+
+
+def _check_nats() -> None:
+    if importlib.util.find_spec("nats") is None:
+        raise OpenError("Queues on NATS need another package: pip install 'persipubsub[nats]'")
+
+
 def opener_for(location: str | os.PathLike[str]) -> Opener:
     """Return how to open what is at ``location``; nothing is looked at yet.
 
@@ -179,6 +255,10 @@ def opener_for(location: str | os.PathLike[str]) -> Opener:
     if isinstance(location, str):
         if location.startswith(MEMORY):
             return MemoryOpener(location.removeprefix(MEMORY))
+        if location.startswith(JETSTREAM):
+            return JetStreamOpener(location)
         if _URL.match(location):
-            raise UnsupportedByEngineError(f"There is no engine for {location}; use a directory or 'memory:name'.")
+            raise UnsupportedByEngineError(
+                f"There is no engine for {location}; use a directory, 'memory:name' or 'nats://host/queue'."
+            )
     return LocalOpener(pathlib.Path(text))
