@@ -12,14 +12,6 @@ from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_N
 from persipubsub.names import matches
 
 
-async def consumer_info(session: Session, listed: Listed) -> api.ConsumerInfo:
-    """Return what the server knows about the consumer of a subscriber.
-
-    :raise APIError: it is gone
-    """
-    return await session.link.manage(lambda js: js.consumer_info(session.names.stream, listed.consumer))
-
-
 def delivered(info: api.ConsumerInfo) -> int:
     """Return the last message that the consumer has delivered."""
     return info.delivered.stream_seq if info.delivered else 0
@@ -28,7 +20,7 @@ def delivered(info: api.ConsumerInfo) -> int:
 async def by_ids(session: Session, identifier: str, ids: Iterable[int]) -> int:
     """Acknowledge messages whatever their state; return how many were not settled before."""
     listed = await session.listed(identifier, fresh=True)
-    before = await consumer_info(session, listed)
+    before = await session.consumer_info(listed)
     floor = before.ack_floor.stream_seq if before.ack_floor else 0
     wanted = sorted({each for each in ids if each > floor and each not in listed.ahead})
     passed = [each for each in wanted if each <= delivered(before)]
@@ -45,7 +37,7 @@ async def by_ids(session: Session, identifier: str, ids: Iterable[int]) -> int:
     if coming:
         await session.edit_roster(lambda subscribers: _note(subscribers, identifier, coming, floor))
     if passed:
-        after = await consumer_info(session, listed)
+        after = await session.consumer_info(listed)
         count += max(0, (before.num_ack_pending or 0) - (after.num_ack_pending or 0))
         await session.notes.forget(identifier, passed)
     return count

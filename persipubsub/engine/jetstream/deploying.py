@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
-from nats.js import api
+from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from persipubsub.engine.jetstream import roster, stored
@@ -91,7 +92,7 @@ async def delete(link: Link, names: Names) -> bool:
     found = await find(link, names)
     for stream in (names.stream, names.dead, names.state):
         try:
-            await link.manage(lambda js, n=stream: js.delete_stream(n))  # type: ignore[misc]
+            await link.manage(partial(_delete, stream))
         except js_errors.APIError as error:
             if code_of(error) != STREAM_NOT_FOUND:
                 raise translate(error, link.where) from error
@@ -106,11 +107,19 @@ async def _complete(session: Session, begun: Stored, subscribers: Mapping[str, S
     ):
         await _add_or_update(link, stored.side_config(name, subjects, what, replicas))
         # Left over from a queue of this name that was deleted by hand.
-        await link.manage(lambda js, n=name: js.purge_stream(n))  # type: ignore[misc]
+        await link.manage(partial(_purge, name))
     for identifier, settings in subscribers.items():
         await roster.add(session, identifier, settings, "first")
     done = Stored(identity=begun.identity, settings=begun.settings, deployed=True)
     await _update(link, stored.stream_config(names, done, replicas))
+
+
+async def _delete(stream: str, js: JetStreamContext) -> bool:
+    return await js.delete_stream(stream)
+
+
+async def _purge(stream: str, js: JetStreamContext) -> bool:
+    return await js.purge_stream(stream)
 
 
 async def _add_or_update(link: Link, config: api.StreamConfig) -> None:

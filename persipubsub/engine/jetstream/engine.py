@@ -49,12 +49,17 @@ CAPABILITIES = Capabilities(
     file_descriptor=True,
     atomic_staging=False,
     halving=False,
-    counts_losses=False,
+    exact_counters=False,
     sees_death=False,
     late_settlement=False,
     exclusive_newest=False,
     requeues_in_place=False,
-    largest_batch=1000,
+    keeps_unmatched=False,
+    tells_holders=False,
+    ordered_returns=False,
+    counts_payload=False,
+    forgets_ids=False,
+    any_size=False,
 )
 #: Seconds for giving messages back at the end of the process.
 _LAST_PATIENCE = 1.0
@@ -404,7 +409,7 @@ class JetStreamEngine:
         self._run(work)
 
     async def _settle_and_put(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry]) -> None:
-        holds = self._session.holds.claim(identifier, receipts)
+        holds = await settle.claim(self._session, identifier, receipts)
         if outgoing:
             # Derived from the message, so that another attempt at it publishes nothing twice.
             arrival = holds[0].arrival if holds else None

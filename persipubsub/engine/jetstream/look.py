@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import sys
+from functools import partial
 from typing import Any, Final
 
 import nats.errors
@@ -15,10 +16,12 @@ from nats.js import errors as js_errors
 
 from persipubsub.engine.base import Delivery, Finding, OwnerStatistics, Retained, Statistics, SubscriberStatistics
 from persipubsub.engine.jetstream import roster, settle, stored, take, wire
-from persipubsub.engine.jetstream.ahead import consumer_info, delivered
+from persipubsub.engine.jetstream.ahead import delivered
+from persipubsub.engine.jetstream.holds import Hold, deliver
+from persipubsub.engine.jetstream.notes import NO_NOTE
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
-from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, code_of, translate
+from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
 
 #: Messages of one request for what is retained.
 _PAGE: Final = 256
@@ -57,20 +60,21 @@ async def statistics(session: Session, owner_since_ns: int) -> Statistics:
 
 
 async def _subscriber(session: Session, identifier: str, listed: Listed, since_ns: int) -> SubscriberStatistics:
-    info = await consumer_info(session, listed)
+    info = await session.consumer_info(listed)
     pending = info.num_ack_pending or 0
-    delayed = 0
+    delayed, returned = 0, len(session.pulls.ready.get(listed.consumer, ()))
     if pending:
         now_ns = session.clock.wall_ns()
-        delayed = sum(note.due_ns > now_ns for note in await session.notes.read_all(identifier))
-    ready = len(session.pulls.ready.get(listed.consumer, ()))
+        notes = [note for note in await session.notes.read_all(identifier) if note.exists and not note.held]
+        delayed = sum(note.due_ns > now_ns for note in notes)
+        returned += len(notes) - delayed
     ahead = sum(each > delivered(info) for each in listed.ahead)
     held = len(session.holds.of(identifier))
     return SubscriberStatistics(
         identifier=identifier,
         position=delivered(info) + 1,
-        waiting=max(0, (info.num_pending or 0) - ahead) + ready,
-        leased=max(0, pending - delayed - ready),
+        waiting=max(0, (info.num_pending or 0) - ahead) + returned,
+        leased=max(0, pending - delayed - returned),
         delayed=delayed,
         dead=len(await roster.dead_ids(session, identifier)),
         deliveries=info.delivered.consumer_seq if info.delivered else 0,
@@ -88,8 +92,14 @@ async def _subscriber(session: Session, identifier: str, listed: Listed, since_n
 async def peek(session: Session, identifier: str, max_messages: int) -> list[Delivery]:
     """Return what the next takes would give.
 
-    They are taken and given back, uncounted: only so is it known what is due and what somebody else holds.
+    If something may have come back, they are taken and given back, uncounted: only so is it known what is due.
     """
+    listed = await session.listed(identifier)
+    if listed.paused:
+        return []
+    info = await session.consumer_info(listed)
+    if not info.num_ack_pending:
+        return await _next(session, identifier, listed, delivered(info) + 1, max_messages)
     taken = await take.take(session, identifier, max_messages, take.Terms())
     seen = take.handed_out(taken, 0)
     for hold in sorted(taken, key=lambda hold: hold.id):
@@ -100,12 +110,43 @@ async def peek(session: Session, identifier: str, max_messages: int) -> list[Del
     return seen
 
 
+async def _next(session: Session, identifier: str, listed: Listed, start: int, max_messages: int) -> list[Delivery]:
+    """Return what the consumer has not come to yet, without a trace."""
+    found: list[Delivery] = []
+    filters = session.names.filters(identifier, listed.settings.topic_filter)
+    now_ns = session.clock.wall_ns()
+    while len(found) < max_messages:
+        candidates = [each for each in [await _next_of(session, start, one) for one in filters] if each is not None]
+        if not candidates:
+            break
+        arrival = min(candidates, key=lambda each: each.id)
+        start = arrival.id + 1
+        due = not arrival.delay_ns or arrival.sent_ns + arrival.delay_ns <= now_ns
+        expired = take.is_expired(arrival.sent_ns, arrival.expires_in_ns, now_ns)
+        if due and not expired and arrival.id not in listed.ahead:
+            hold = Hold(0, identifier, arrival, NO_NOTE, 0, 0, 0)
+            found.append(deliver(hold, first_received_ns=0))
+    return found
+
+
+async def _next_of(session: Session, start: int, subject: str) -> wire.Arrival | None:
+    try:
+        found = await session.link.manage(
+            lambda js: js.get_msg(session.names.stream, start, subject=subject, next=True)
+        )
+    except js_errors.APIError as error:
+        if code_of(error) == MESSAGE_NOT_FOUND:
+            return None
+        raise
+    return wire.read_raw(found, session.names, "")
+
+
 async def browse(session: Session, start: int, max_messages: int) -> list[Retained]:
     """Return retained messages from an id on."""
     found: list[Retained] = []
     while len(found) < max_messages:
         wanted = min(_PAGE, max_messages - len(found))
-        page = await session.link.insist(lambda seconds, s=start, w=wanted: _page(session, s, w, seconds))  # type: ignore[misc]
+        page = await session.link.insist(partial(_page, session, start, wanted))
         found += page
         if not page:
             break
@@ -118,7 +159,7 @@ async def find_position(session: Session, identifier: str, back: int | None, sen
     if sent_ns is not None:
         return await _sent_at(session, sent_ns)
     first, _ = await roster.bounds(session)
-    position = delivered(await consumer_info(session, await session.listed(identifier))) + 1
+    position = delivered(await session.consumer_info(await session.listed(identifier))) + 1
     if not back or position <= first:
         return max(position, first)
     answer = await session.link.request(
@@ -146,7 +187,7 @@ async def check(session: Session) -> list[Finding]:
     for identifier, listed in (await session.roster(fresh=True)).subscribers.items():
         where = f"subscriber {identifier!r}"
         try:
-            consumer = await consumer_info(session, listed)
+            consumer = await session.consumer_info(listed)
         except js_errors.APIError as error:
             if code_of(error) != CONSUMER_NOT_FOUND:
                 raise

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
+from nats.js import api
 from nats.js import errors as js_errors
 
 from persipubsub.engine.base import Receipt
 from persipubsub.engine.jetstream import roster, settle, take, wire
-from persipubsub.engine.jetstream.ahead import consumer_info, delivered, settle_delayed
+from persipubsub.engine.jetstream.ahead import delivered, settle_delayed
 from persipubsub.engine.jetstream.holds import Hold
 from persipubsub.engine.jetstream.pulling import MOST
 from persipubsub.engine.jetstream.session import Session
@@ -30,7 +31,7 @@ async def take_newest(session: Session, identifier: str, terms: take.Terms) -> H
     if listed.paused:
         return None
     while True:
-        info = await consumer_info(session, listed)
+        info = await session.consumer_info(listed)
         hold = await _newest_waiting(session, identifier, listed, delivered(info)) if info.num_pending else None
         if hold is None:
             return await _newest_returned(session, identifier, terms)
@@ -47,7 +48,7 @@ async def settle_to_top(session: Session, identifier: str, receipt: Receipt) -> 
 
     :raise LeaseLostError: it is not held any more
     """
-    (hold,) = session.holds.claim(identifier, [receipt])
+    (hold,) = await settle.claim(session, identifier, [receipt])
     session.holds.remove(hold)
     if not hold.top:
         await settle.finish(session, hold)
@@ -59,7 +60,7 @@ async def settle_to_top(session: Session, identifier: str, receipt: Receipt) -> 
 async def settle_waiting(session: Session, identifier: str, up_to: int | None = None) -> int:
     """Settle what waits, was given back or is delayed, up to a message; return how many."""
     listed = await session.listed(identifier)
-    info = await consumer_info(session, listed)
+    info = await session.consumer_info(listed)
     pending = info.num_pending or 0
     if pending > _MANY and not info.num_ack_pending:
         last = up_to
@@ -69,7 +70,7 @@ async def settle_waiting(session: Session, identifier: str, up_to: int | None = 
         return pending
     count = await settle_delayed(session, identifier, up_to) if info.num_ack_pending else 0
     while True:
-        arrivals, listed, asked = await take.pull(session, identifier, MOST)
+        arrivals, listed, _ = await take.pull(session, identifier, MOST)
         beyond: Sequence[wire.Arrival] = [each for each in arrivals if up_to is not None and each.id > up_to]
         for arrival in arrivals:
             if arrival not in beyond:
@@ -89,14 +90,10 @@ async def _newest_waiting(session: Session, identifier: str, listed: Listed, aft
     for _ in range(_FURTHEST):
         if sequence <= after:
             return None
-        try:
-            found = await session.link.manage(lambda js, s=sequence: js.get_msg(names.stream, s))  # type: ignore[misc]
-        except js_errors.APIError as error:
-            if code_of(error) != MESSAGE_NOT_FOUND:
-                raise
-            sequence -= 1
-            continue
+        found = await _get(session, sequence)
         sequence -= 1
+        if found is None:
+            continue
         arrival = wire.read_raw(found, names, listed.consumer)
         if found.subject != names.again(identifier) and not _passes(
             listed, arrival, names.messages, found.subject or ""
@@ -117,6 +114,15 @@ async def _newest_waiting(session: Session, identifier: str, listed: Listed, aft
             top=True,
         )
     return None
+
+
+async def _get(session: Session, sequence: int) -> api.RawStreamMsg | None:
+    try:
+        return await session.link.manage(lambda js: js.get_msg(session.names.stream, sequence))
+    except js_errors.APIError as error:
+        if code_of(error) == MESSAGE_NOT_FOUND:
+            return None
+        raise
 
 
 async def _newest_returned(session: Session, identifier: str, terms: take.Terms) -> Hold | None:

@@ -18,13 +18,15 @@ from persipubsub.engine.jetstream.translate import MESSAGE_NOT_FOUND, code_of
 class Note(msgspec.Struct, frozen=True):
     """What is known about a message besides what the server knows.
 
-    ``uncounted`` deliveries never reached a caller; ``due_ns`` is on the wall clock, 0 for no delay.
+    ``uncounted`` deliveries never reached a caller; ``due_ns`` is on the wall clock, 0 for no delay;
+    ``held`` tells that the message was taken once more since it came back.
     """
 
     uncounted: int = 0
     last_error: str | None = None
     first_received_ns: int = 0
     due_ns: int = 0
+    held: bool = False
     exists: bool = False
 
 
@@ -61,14 +63,10 @@ class Notes:
 
     async def forget(self, identifier: str, message_ids: Iterable[int | str]) -> None:
         """Delete notes; ``"*"`` stands for all of a subscriber."""
-        await asyncio.gather(
-            *[
-                self._link.manage(
-                    lambda js, s=self._names.note(identifier, each): js.purge_stream(self._names.state, subject=s)
-                )  # type: ignore[misc]
-                for each in message_ids
-            ]
-        )
+        await asyncio.gather(*[self._forget(self._names.note(identifier, each)) for each in message_ids])
+
+    async def _forget(self, subject: str) -> None:
+        await self._link.manage(lambda js: js.purge_stream(self._names.state, subject=subject))
 
     async def _read(self, subject: str) -> Note:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final
@@ -35,6 +36,9 @@ LARGEST_BATCH: Final = 1000
 _RETRY: Final = 0.05
 
 
+logger = logging.getLogger("persipubsub")
+
+
 class Publishing(Exception):  # noqa: N818 - never leaves this module
     """An attempt to store a batch has to begin anew."""
 
@@ -47,6 +51,7 @@ class Publisher:
         self._session = session
         self._prefix = f"p.{secrets.token_hex(8)}."
         self._number = 0
+        self._told_of_unrouted = False
 
     async def put(self, entries: Sequence[Entry], message_ids: Sequence[str] | None = None) -> list[int]:
         """Store messages, all or none, and return their ids.
@@ -58,21 +63,20 @@ class Publisher:
         settings = (await self._session.stored()).settings
         self._check(entries, settings)
         ids = [self._message_id(entry, settings, message_ids, index) for index, entry in enumerate(entries)]
+        if settings.retention is Retention.CONSUMED and not self._told_of_unrouted:
+            await self._tell_of_unrouted()
         try:
             return await self._put(entries, ids)
         except js_errors.APIError as error:
-            if not (code_of(error) == STORE_FAILED and settings.retention is Retention.LOG):
+            if code_of(error) != STORE_FAILED or "maximum" not in (error.description or ""):
                 raise translate(error, self._session.where) from error
-        # A full log first gives up what everybody has consumed; only then it is full.
-        if await self._prune_consumed(len(entries)):
-            try:
-                return await self._put(entries, ids)
-            except js_errors.APIError as error:
-                raise translate(error, self._session.where) from error
-        raise QueueFullError(
-            f"The queue {self._session.where} is full; nothing was stored. Let subscribers catch up, raise the limits "
-            "or choose the strategy prune_first."
-        )
+            # A full log first gives up what everybody has consumed; only then it is full.
+            if settings.retention is not Retention.LOG or not await self._prune_consumed(len(entries)):
+                raise await self._full(settings) from error
+        try:
+            return await self._put(entries, ids)
+        except js_errors.APIError as error:
+            raise translate(error, self._session.where) from error
 
     async def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches, at the same time."""
@@ -180,6 +184,11 @@ class Publisher:
                     f"The message has {entry.size} bytes, but the queue takes at most {settings.max_message_bytes} "
                     "(max_message_bytes)."
                 )
+            if len(entry.headers) > wire.LARGEST_HEADERS:
+                raise MessageTooLargeError(
+                    f"The headers take {len(entry.headers)} bytes, but on a NATS server at most {wire.LARGEST_HEADERS} "
+                    "are possible; put what is large into the message."
+                )
             if wire.size_of(entry) > payload:
                 raise MessageTooLargeError(
                     f"The message has {entry.size} bytes and its headers {len(entry.headers)}, but the NATS server takes "
@@ -202,15 +211,27 @@ class Publisher:
                 f"{len(entries)}; send smaller batches."
             )
 
+    async def _full(self, settings: Settings) -> QueueFullError:
+        session, mark = self._session, settings.high_water_mark
+        state = (await session.link.manage(lambda js: js.stream_info(session.names.stream))).state
+        return QueueFullError(
+            f"The queue is full: {state.messages} messages of {state.bytes} bytes, headers included; the limits are "
+            f"max_messages={mark.max_messages} and max_bytes={mark.max_bytes}; nothing was stored. Let subscribers catch "
+            f"up, raise the limits or choose the strategy prune_first."
+        )
+
+    async def _tell_of_unrouted(self) -> None:
+        if not (await self._session.roster()).subscribers:
+            self._told_of_unrouted = True
+            logger.warning("A message was sent to a queue without subscribers; such messages are dropped.")
+
     async def _prune_consumed(self, wanted: int) -> bool:
         """Drop the oldest of a log that everybody has settled, about as many as are to be stored."""
         session = self._session
         info = await session.link.manage(lambda js: js.stream_info(session.names.stream))
         lowest = info.state.last_seq + 1
         for listed in (await session.roster(fresh=True)).subscribers.values():
-            consumer = await session.link.manage(
-                lambda js, c=listed.consumer: js.consumer_info(session.names.stream, c)
-            )  # type: ignore[misc]
+            consumer = await session.consumer_info(listed)
             lowest = min(lowest, (consumer.ack_floor.stream_seq if consumer.ack_floor else 0) + 1)
         before = min(lowest, info.state.first_seq + wanted)
         if before <= info.state.first_seq:

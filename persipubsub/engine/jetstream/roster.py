@@ -3,10 +3,11 @@
 import asyncio
 import datetime
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
-from nats.js import api
+from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
 from persipubsub.engine.base import DeadLetterRecord, Start
@@ -112,7 +113,7 @@ async def clear(session: Session) -> None:
         await _delete(session, listed.consumer)
     names = session.names
     for stream, subject in ((names.stream, None), (names.dead, None), (names.state, names.all_notes)):
-        await session.link.manage(lambda js, n=stream, s=subject: js.purge_stream(n, subject=s))  # type: ignore[misc]
+        await session.link.manage(partial(_purge, stream, subject))
 
 
 async def seek(session: Session, identifier: str, position: int) -> None:
@@ -190,13 +191,23 @@ async def sweep(session: Session) -> None:
     for identifier, listed in (await session.roster(fresh=True)).subscribers.items():
         if not listed.settings.ephemeral or identifier in session.ephemeral:
             continue
-        try:
-            await session.link.manage(
-                lambda js, i=identifier: js.get_last_msg(session.names.state, session.names.beat(i))  # type: ignore[misc]
-            )
-        except js_errors.APIError as error:
-            if code_of(error) == MESSAGE_NOT_FOUND:
-                await remove(session, identifier)
+        if not await _lives(session, identifier):
+            await remove(session, identifier)
+
+
+async def _lives(session: Session, identifier: str) -> bool:
+    subject = session.names.beat(identifier)
+    try:
+        await session.link.manage(lambda js: js.get_last_msg(session.names.state, subject))
+    except js_errors.APIError as error:
+        if code_of(error) == MESSAGE_NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+async def _purge(stream: str, subject: str | None, js: JetStreamContext) -> bool:
+    return await js.purge_stream(stream, subject=subject)
 
 
 # -- dead letters ---------------------------------------------------------------------------------

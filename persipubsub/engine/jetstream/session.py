@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.js import api
 from nats.js import errors as js_errors
 
 from persipubsub.engine.clock import Clock
@@ -136,16 +137,26 @@ class Session:
             result = edit(subscribers)
             if subscribers == roster.subscribers:
                 return result
-            data = stored.encode_roster(Roster(subscribers))
-            headers = {wire.EXPECTED_LAST: str(roster.sequence), wire.EXPECTED_STREAM: self.names.state}
             try:
-                await self.link.manage(lambda js, d=data, h=headers: js.publish(self.names.roster, d, headers=h))  # type: ignore[misc]
+                await self._store(Roster(subscribers, roster.sequence))
             except js_errors.APIError as error:
                 if code_of(error) not in WRONG_LAST_SEQUENCE:
                     raise translate(error, self.where) from error
                 continue
             self._roster = None
             return result
+
+    async def _store(self, roster: Roster) -> None:
+        headers = {wire.EXPECTED_LAST: str(roster.sequence), wire.EXPECTED_STREAM: self.names.state}
+        data = stored.encode_roster(roster)
+        await self.link.manage(lambda js: js.publish(self.names.roster, data, headers=headers))
+
+    async def consumer_info(self, listed: Listed) -> api.ConsumerInfo:
+        """Return what the server knows about the consumer of a subscriber.
+
+        :raise APIError: it is gone
+        """
+        return await self.link.manage(lambda js: js.consumer_info(self.names.stream, listed.consumer))
 
     async def ack_wait(self, consumer: str) -> float:
         """Return after how many seconds the server gives a message of a silent process away."""

@@ -27,12 +27,25 @@ _TERM: Final = b"+TERM"
 _IN_PROGRESS: Final = b"+WPI"
 
 
+async def claim(session: Session, identifier: str, receipts: Sequence[Receipt]) -> list[Hold]:
+    """Return the hold of each receipt, once.
+
+    :raise LeaseLostError: one of them is not held any more
+    :raise UnknownSubscriberError: because the subscriber was removed
+    """
+    try:
+        return session.holds.claim(identifier, receipts)
+    except LeaseLostError:
+        await session.listed(identifier, fresh=True)
+        raise
+
+
 async def settle(session: Session, identifier: str, receipts: Sequence[Receipt]) -> None:
     """Acknowledge takes.
 
     :raise LeaseLostError: one of them is not held any more
     """
-    holds = session.holds.claim(identifier, receipts)
+    holds = await claim(session, identifier, receipts)
     outcomes = await asyncio.gather(*[finish(session, hold) for hold in holds], return_exceptions=True)
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -67,7 +80,7 @@ async def give_back(
     if undelivered:
         holds = [hold for hold in (session.holds.find(identifier, receipt) for receipt in receipts) if hold is not None]
     else:
-        holds = session.holds.claim(identifier, receipts)
+        holds = await claim(session, identifier, receipts)
     # One after the other: so they come back in their order.
     for hold in sorted(holds, key=lambda hold: hold.id):
         await give_back_one(session, hold, delay_ns=delay_ns, reason=reason, undelivered=undelivered)
@@ -92,6 +105,7 @@ async def give_back_one(
         last_error=hold.note.last_error if undelivered else _shorten(reason),
         first_received_ns=hold.note.first_received_ns or (0 if undelivered else now_ns),
         due_ns=now_ns + delay_ns if delay_ns else 0,
+        held=False,
     )
     if hold.arrival.last_error is not None and undelivered and not hold.note.exists:
         note = msgspec.structs.replace(note, last_error=hold.arrival.last_error)
@@ -103,7 +117,7 @@ async def give_back_one(
 
 async def reject(session: Session, identifier: str, receipts: Sequence[Receipt], reason: str) -> None:
     """Move takes to the dead letters."""
-    for hold in session.holds.claim(identifier, receipts):
+    for hold in await claim(session, identifier, receipts):
         await die(session, hold, reason)
 
 
@@ -127,14 +141,14 @@ async def die(session: Session, hold: Hold, reason: str, *, count: int | None = 
 
 async def extend(session: Session, identifier: str, receipt: Receipt, lease_ns: int) -> None:
     """Let a bounded lease end ``lease_ns`` from now; one that has no end keeps having none."""
-    (hold,) = session.holds.claim(identifier, [receipt])
+    (hold,) = await claim(session, identifier, [receipt])
     if hold.ends is not None:
         hold.ends = time.monotonic() + lease_ns / 1e9
 
 
 async def release(session: Session, identifier: str, receipts: Sequence[Receipt]) -> None:
     """Give back what is still held; never complain."""
-    for receipt in receipts:
+    for receipt in sorted(receipts, key=lambda receipt: receipt.id):
         hold = session.holds.find(identifier, receipt)
         if hold is not None:
             await release_one(session, hold)

@@ -59,7 +59,9 @@ async def pull(session: Session, identifier: str, max_messages: int) -> tuple[li
             # How long it was under way is not known, but never for so long.
             asked = oldest[0].since - await session.ack_wait(listed.consumer) / 4
         try:
-            return await session.pulls.take_now(listed.consumer, max_messages), listed, asked
+            arrivals = await session.pulls.take_now(listed.consumer, max_messages)
+            # What was given back comes in the order in which it was; at least those that come together are sorted.
+            return sorted(arrivals, key=lambda arrival: arrival.id), listed, asked
         except ConsumerGoneError as error:
             before, listed = listed, await session.listed(identifier, fresh=True)
             if listed.consumer == before.consumer:
@@ -126,6 +128,9 @@ async def _may_go_out(session: Session, listed: Listed, hold: Hold) -> bool:
         # Its last handler never came back.
         await settle.die(session, hold, hold.note.last_error or LEASE_ENDED, count=hold.count - 1)
         return False
+    if hold.note.exists:
+        # For the figures: it does not wait any more.
+        await session.notes.write(hold.identifier, hold.id, msgspec.structs.replace(hold.note, held=True))
     return True
 
 

@@ -37,10 +37,9 @@ def is_passing(error: BaseException) -> bool:
     """Tell whether the same request may succeed in a moment."""
     if isinstance(error, js_errors.APIError):
         return (
-            (isinstance(error, js_errors.ServiceUnavailableError)
-            and (error.err_code is None or error.err_code in _PASSING))
-            or error.err_code in _PASSING
-        )
+            isinstance(error, js_errors.ServiceUnavailableError)
+            and (error.err_code is None or error.err_code in _PASSING)
+        ) or error.err_code in _PASSING
     return isinstance(
         error,
         (

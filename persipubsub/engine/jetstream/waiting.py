@@ -56,15 +56,13 @@ async def for_any_message(session: Session, remaining: Remaining) -> None:
 
 
 async def for_room(session: Session, remaining: Remaining) -> None:
-    """Wait until messages left the queue."""
-    before = await _fill(session)
-    while not any(new < old for new, old in zip(await _fill(session), before, strict=True)):
+    """Wait until there is some room, which need not be enough: the waiting call tries."""
+    while True:
         await asyncio.sleep(_POLL)
-
-
-async def _fill(session: Session) -> tuple[int, int]:
-    state = (await session.link.manage(lambda js: js.stream_info(session.names.stream))).state
-    return state.messages, state.bytes
+        info = await session.link.manage(lambda js: js.stream_info(session.names.stream))
+        limits = ((info.config.max_msgs, info.state.messages), (info.config.max_bytes, info.state.bytes))
+        if all(most is None or most < 0 or now < most for most, now in limits):
+            return
 
 
 class JetStreamWaiter:

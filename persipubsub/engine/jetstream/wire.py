@@ -30,7 +30,9 @@ _DIED: Final = "Persipubsub-Died"
 _COUNT: Final = "Persipubsub-Deliveries"
 #: What the headers of a message take besides the payload and its own headers, at most.
 OVERHEAD: Final = 1024 + 4 * MAX_IDENTIFIER_BYTES
-_BUILT_IN: Final = 10**9
+#: The server takes 64 KiB of headers, and ours are written in Base64.
+LARGEST_HEADERS: Final = (64 * 1024 - 4096) // 4 * 3
+_SECOND: Final = 10**9
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -73,7 +75,7 @@ def entry_headers(entry: Entry, message_id: str, names: Names) -> dict[str, str]
     if entry.expires_in_ns is not None:
         headers[_EXPIRES] = str(entry.expires_in_ns)
         # The server only counts whole seconds; it takes away what nobody looks at.
-        headers[_TTL] = f"{max(1, -(-entry.expires_in_ns // _BUILT_IN))}s"
+        headers[_TTL] = f"{max(1, -(-entry.expires_in_ns // _SECOND))}s"
     return headers
 
 
@@ -215,7 +217,7 @@ def time_ns(text: str) -> int:
 
     whole, _, fraction = text.rstrip("Z").partition(".")
     moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)  # noqa: UP017
-    return int(moment.timestamp()) * _BUILT_IN + fraction_ns(fraction)
+    return int(moment.timestamp()) * _SECOND + fraction_ns(fraction)
 
 
 def _text(data: bytes) -> str:
