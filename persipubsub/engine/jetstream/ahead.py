@@ -6,6 +6,7 @@ import msgspec
 from nats.js import api
 from nats.js import errors as js_errors
 
+from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
@@ -36,6 +37,7 @@ async def by_ids(session: Session, identifier: str, ids: Iterable[int]) -> int:
     count = len(coming)
     if coming:
         await session.edit_roster(lambda subscribers: _note(subscribers, identifier, coming, floor))
+        await _advance(session, identifier)
     if passed:
         after = await session.consumer_info(listed)
         count += max(0, (before.num_ack_pending or 0) - (after.num_ack_pending or 0))
@@ -51,6 +53,38 @@ async def settle_delayed(session: Session, identifier: str, up_to: int | None = 
         if (up_to is None or each <= up_to) and (await session.notes.read(identifier, each)).due_ns > now_ns:
             ids.append(each)
     return await by_ids(session, identifier, ids) if ids else 0
+
+
+async def next_of(session: Session, start: int, subject: str) -> wire.Arrival | None:
+    """Return the first retained message of a subject from an id on."""
+    try:
+        found = await session.link.manage(
+            lambda js: js.get_msg(session.names.stream, start, subject=subject, next=True)
+        )
+    except js_errors.APIError as error:
+        if code_of(error) == MESSAGE_NOT_FOUND:
+            return None
+        raise translate(error, session.where) from error
+    return wire.read_raw(found, session.names, "")
+
+
+async def _advance(session: Session, identifier: str) -> None:
+    """Let the consumer pass what is settled right ahead of it, so that it is not kept any longer."""
+    while True:
+        listed = await session.listed(identifier)
+        start = delivered(await session.consumer_info(listed)) + 1
+        filters = session.names.filters(identifier, listed.settings.topic_filter)
+        following = [each for each in [await next_of(session, start, one) for one in filters] if each is not None]
+        if not following or min(each.id for each in following) not in listed.ahead:
+            return
+        arrivals = await session.pulls.take_now(listed.consumer, 1)
+        for arrival in arrivals:
+            if arrival.id not in listed.ahead:
+                session.pulls.keep(arrival)
+                return
+            await session.answer_to(identifier, listed.consumer, arrival.reply)
+        if not arrivals:
+            return
 
 
 async def _waits(session: Session, listed: Listed, message_id: int) -> bool:

@@ -16,12 +16,12 @@ from nats.js import errors as js_errors
 
 from persipubsub.engine.base import Delivery, Finding, OwnerStatistics, Retained, Statistics, SubscriberStatistics
 from persipubsub.engine.jetstream import roster, settle, stored, take, wire
-from persipubsub.engine.jetstream.ahead import delivered
+from persipubsub.engine.jetstream.ahead import delivered, next_of
 from persipubsub.engine.jetstream.holds import Hold, deliver
 from persipubsub.engine.jetstream.notes import NO_NOTE
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
-from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
+from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, code_of, translate
 
 #: Messages of one request for what is retained.
 _PAGE: Final = 256
@@ -116,7 +116,7 @@ async def _next(session: Session, identifier: str, listed: Listed, start: int, m
     filters = session.names.filters(identifier, listed.settings.topic_filter)
     now_ns = session.clock.wall_ns()
     while len(found) < max_messages:
-        candidates = [each for each in [await _next_of(session, start, one) for one in filters] if each is not None]
+        candidates = [each for each in [await next_of(session, start, one) for one in filters] if each is not None]
         if not candidates:
             break
         arrival = min(candidates, key=lambda each: each.id)
@@ -127,18 +127,6 @@ async def _next(session: Session, identifier: str, listed: Listed, start: int, m
             hold = Hold(0, identifier, arrival, NO_NOTE, 0, 0, 0)
             found.append(deliver(hold, first_received_ns=0))
     return found
-
-
-async def _next_of(session: Session, start: int, subject: str) -> wire.Arrival | None:
-    try:
-        found = await session.link.manage(
-            lambda js: js.get_msg(session.names.stream, start, subject=subject, next=True)
-        )
-    except js_errors.APIError as error:
-        if code_of(error) == MESSAGE_NOT_FOUND:
-            return None
-        raise
-    return wire.read_raw(found, session.names, "")
 
 
 async def browse(session: Session, start: int, max_messages: int) -> list[Retained]:
