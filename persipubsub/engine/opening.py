@@ -23,6 +23,7 @@ from persipubsub.limits import Settings, SubscriberSettings
 
 MEMORY = "memory:"
 JETSTREAM = ("nats://", "tls://")
+_URL_AS_PATH = re.compile(r"^(nats|tls):/+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -43,6 +44,12 @@ class Opener(Protocol):
 
     def exists(self) -> bool:
         """Tell whether a queue is deployed there."""
+
+    def check(self, settings: Settings) -> None:
+        """Check, changing nothing, that a queue there could have these settings.
+
+        :raise UnsupportedByEngineError: the engine does not have what they ask for
+        """
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
@@ -87,6 +94,9 @@ class LocalOpener:
         from persipubsub.engine.local import exists_local
 
         return exists_local(self._path)
+
+    def check(self, settings: Settings) -> None:
+        """Find nothing: all settings are made for this engine."""
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
@@ -141,6 +151,9 @@ class MemoryOpener:
         from persipubsub.engine import memory
 
         return self._created is not None or (self._name is not None and memory.exists(self._name))
+
+    def check(self, settings: Settings) -> None:
+        """Find nothing: what memory does not have, such as durability, does no harm."""
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Create the queue, unless it exists."""
@@ -209,6 +222,16 @@ class JetStreamOpener:
 
         return exists_jetstream(self._location)
 
+    def check(self, settings: Settings) -> None:
+        """Check that the server has what the settings ask for.
+
+        :raise UnsupportedByEngineError: it does not; says what to do
+        """
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import check_jetstream
+
+        check_jetstream(self._location, settings)
+
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
         _check_nats()
@@ -252,11 +275,13 @@ def opener_for(location: str | os.PathLike[str]) -> Opener:
         raise OpenError(f"A queue is opened by its path, a str or a pathlib.Path, not by {location!r}.")
     if not text or "\0" in text:
         raise OpenError(f"{text!r} is no path; name the directory of the queue.")
+    # A pathlib.Path takes two slashes for one; here they are put back.
+    url = _URL_AS_PATH.sub(r"\1://", text)
+    if url.startswith(JETSTREAM):
+        return JetStreamOpener(url)
     if isinstance(location, str):
         if location.startswith(MEMORY):
             return MemoryOpener(location.removeprefix(MEMORY))
-        if location.startswith(JETSTREAM):
-            return JetStreamOpener(location)
         if _URL.match(location):
             raise UnsupportedByEngineError(
                 f"There is no engine for {location}; use a directory, 'memory:name' or 'nats://host/queue'."

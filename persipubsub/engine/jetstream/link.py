@@ -238,7 +238,7 @@ class Link:
         self._last_error = error
         if isinstance(error, nats.errors.SlowConsumerError) or "slow consumer" in str(error).lower():
             logger.warning(
-                "The server of %s gave this process up as a slow consumer: it takes messages faster than it reads them. "
+                "The server of %s gave this process up as a slow consumer: it takes more messages than it reads. "
                 "Take smaller batches; what was on its way is delivered again.",
                 self.where,
             )

@@ -23,7 +23,7 @@ parameter          meaning
 import dataclasses
 import math
 import re
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from persipubsub.errors import IdentifierError, OpenError
 from persipubsub.names import encode_name
@@ -34,6 +34,7 @@ DEFAULT_ACK_WAIT = 10.0
 MOST_REPLICAS = 5
 _PATHS = ("credentials", "tls_ca", "tls_cert", "tls_key")
 _PARAMETERS = (*_PATHS, "replicas", "ack_wait", "token", "monitor")
+_MONITOR = re.compile(r"^(https?):/+")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -105,18 +106,8 @@ def parse(text: str) -> Location:
         tls_ca=given.get("tls_ca"),
         tls_cert=given.get("tls_cert"),
         tls_key=given.get("tls_key"),
-        monitors=tuple(filter(None, given.get("monitor", "").split(","))),
+        monitors=tuple(_MONITOR.sub(r"\1://", each) for each in given.get("monitor", "").split(",") if each),
     )
-
-
-def with_parameters(text: str, parameters: dict[str, object]) -> str:
-    """Return the URL with more parameters.
-
-    >>> with_parameters("nats://h/q", {"replicas": 3})
-    'nats://h/q?replicas=3'
-    """
-    added = "&".join(f"{name}={quote(str(value), safe='/:,')}" for name, value in parameters.items())
-    return text + ("&" if "?" in text else "?") * bool(added) + added
 
 
 def _parameters(query: str, shown: str) -> dict[str, str]:

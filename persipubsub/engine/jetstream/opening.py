@@ -25,6 +25,15 @@ def exists_jetstream(location: Location) -> bool:
         return found is not None and found.deployed
 
 
+def check_jetstream(location: Location, settings: Settings) -> None:
+    """Check that a queue there could have these settings.
+
+    :raise UnsupportedByEngineError: JetStream, or this server, does not have what they ask for
+    """
+    with contextlib.closing(Link(location)) as link:
+        deploying.check(link, settings)
+
+
 def create_jetstream(location: Location, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
     """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already.
 

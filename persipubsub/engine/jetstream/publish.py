@@ -191,7 +191,7 @@ class Publisher:
                 )
             if wire.size_of(entry) > payload:
                 raise MessageTooLargeError(
-                    f"The message has {entry.size} bytes and its headers {len(entry.headers)}, but the NATS server takes "
+                    f"The message has {entry.size} bytes and its headers {len(entry.headers)}, but the server takes "
                     f"at most {payload} bytes with everything; raise max_payload in its configuration, or send less."
                 )
         mark = settings.high_water_mark
@@ -216,8 +216,8 @@ class Publisher:
         state = (await session.link.manage(lambda js: js.stream_info(session.names.stream))).state
         return QueueFullError(
             f"The queue is full: {state.messages} messages of {state.bytes} bytes, headers included; the limits are "
-            f"max_messages={mark.max_messages} and max_bytes={mark.max_bytes}; nothing was stored. Let subscribers catch "
-            f"up, raise the limits or choose the strategy prune_first."
+            f"max_messages={mark.max_messages} and max_bytes={mark.max_bytes}; nothing was stored. Let subscribers "
+            "catch up, raise the limits or choose the strategy prune_first."
         )
 
     async def _tell_of_unrouted(self) -> None:

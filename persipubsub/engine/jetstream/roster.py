@@ -332,6 +332,6 @@ def _check_same(identifier: str, there: SubscriberSettings, asked: SubscriberSet
     different = [f"{name} is {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
     if different:
         raise SettingsMismatchError(
-            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with Control, "
-            "or remove it first."
+            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with "
+            "Control, or remove it first."
         )

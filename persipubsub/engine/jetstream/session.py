@@ -25,8 +25,7 @@ from persipubsub.engine.jetstream.translate import (
     code_of,
     translate,
 )
-from persipubsub.engine.opening import not_found
-from persipubsub.errors import QueueReplacedError, UnknownSubscriberError
+from persipubsub.errors import QueueNotFoundError, QueueReplacedError, UnknownSubscriberError
 
 T = TypeVar("T")
 Edit = Callable[[dict[str, Listed]], T]
@@ -68,9 +67,9 @@ class Session:
         try:
             found = await self.fetch()
         except QueueReplacedError:
-            raise not_found(self.where) from None
+            raise _not_found(self.where) from None
         if not found.deployed:
-            raise not_found(self.where)
+            raise _not_found(self.where)
         self.identity = found.identity
         await self.pulls.start()
         await self.link.client.subscribe(self.names.live, cb=self._hear)
@@ -220,4 +219,11 @@ def unknown(identifier: str, roster: Roster) -> UnknownSubscriberError:
     names = ", ".join(map(repr, sorted(roster.subscribers))) or "none"
     return UnknownSubscriberError(
         f"The queue has no subscriber {identifier!r} (it has: {names}); add it with Control.add_subscriber."
+    )
+
+
+def _not_found(where: str) -> QueueNotFoundError:
+    return QueueNotFoundError(
+        f"No queue is deployed at {where}. Deploy one with Environment({where!r}).new_control(subscriber_ids=...) or "
+        "with `persipubsub deploy`."
     )

@@ -172,7 +172,7 @@ def stream_config(names: Names, stored: Stored, replicas: int) -> api.StreamConf
         retention=(api.RetentionPolicy.LIMITS if settings.retention is Retention.LOG else api.RetentionPolicy.INTEREST),
         discard=api.DiscardPolicy.OLD if settings.strategy is Strategy.PRUNE_FIRST else api.DiscardPolicy.NEW,
         max_msgs=-1 if mark.max_messages is None else mark.max_messages,
-        # JetStream sets a limit's bytes aside when it is given; the default was not asked for, so the server's own counts.
+        # JetStream sets the bytes of a limit aside; the default was not asked for, so the server's own limit counts.
         max_bytes=-1 if mark.max_bytes in (None, DEFAULT_MAX_BYTES) else mark.max_bytes,
         max_age=mark.message_timeout or 0,
         duplicate_window=window,

@@ -68,9 +68,9 @@ async def pull(session: Session, identifier: str, max_messages: int) -> tuple[li
                 await session.check_alive()
                 if time.monotonic() > deadline:
                     raise UnreachableError(
-                        f"The consumer of the subscriber {identifier!r} of {session.where} does not answer: its servers "
-                        "have no leader, or it was deleted by hand. Try again when the cluster has a majority, or "
-                        "remove the subscriber and add it again."
+                        f"The consumer of the subscriber {identifier!r} of {session.where} does not answer: its "
+                        "servers have no leader, or it was deleted by hand. Try again when the cluster has a "
+                        "majority, or remove the subscriber and add it again."
                     ) from error
                 await asyncio.sleep(_RETRY)
 

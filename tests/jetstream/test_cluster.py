@@ -1,0 +1,71 @@
+"""Three servers: what is confirmed survives the death of any one of them."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from persipubsub import Durability, Environment, UnsupportedByEngineError
+from tests.jetstream import storm
+from tests.jetstream.servers import Cluster, wait_for
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster whose servers are all there at the start of a test."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster")).start()
+    yield cluster
+    cluster.stop()
+
+
+def test_a_server_dies_while_messages_are_published_and_consumed(cluster: Cluster) -> None:
+    url = f"{cluster.url}/killed?replicas=3&ack_wait=3"
+    published, got, over = [], set(), threading.Event()
+
+    def publish() -> None:
+        with Environment(url) as environment:
+            publisher = environment.new_publisher()
+            while not over.is_set():
+                published.append(publisher.send(b"x"))
+
+    def consume() -> None:
+        with Environment(url) as environment:
+            subscriber = environment.new_subscriber("a")
+            while not (over.is_set() and len(got) >= len(published)):
+                with subscriber.receive_message(timeout=1) as message:
+                    if message is not None:
+                        got.add(message.id)
+
+    with Environment(url) as environment:
+        control = environment.new_control({"a"}, durability=Durability.PROCESS)
+        threads = [threading.Thread(target=work) for work in (publish, consume)]
+        for thread in threads:
+            thread.start()
+        for victim in cluster.servers:
+            before = len(published)
+            victim.kill()
+            wait_for(lambda: len(published) > before + 20)
+            victim.start()
+            cluster.settle()
+        over.set()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert set(published) == got
+        assert len(set(published)) == len(published)
+        assert control.statistics().subscribers[0].lag == 0
+        assert control.check() == []
+
+
+def test_a_short_storm(cluster: Cluster) -> None:
+    verdict = storm.run(cluster, seed=20, kills=2, partitions=2)
+    assert verdict.confirmed > 0
+    assert (verdict.lost, verdict.doubled, verdict.stuck) == (0, 0, 0), verdict
+
+
+def test_more_replicas_than_servers_are_refused(cluster: Cluster) -> None:
+    with (
+        Environment(f"{cluster.url}/many?replicas=5") as environment,
+        pytest.raises(UnsupportedByEngineError, match="replicas"),
+    ):
+        environment.new_control({"a"}, durability=Durability.PROCESS)
