@@ -21,6 +21,7 @@ from persipubsub.limits import Settings, SubscriberSettings
 
 #: Seconds that another deployment of the same queue may take; then it is taken to be dead, and completed.
 _OTHER: Final = 10.0
+_PLACING: Final = 4.0
 _POLL: Final = 0.05
 
 
@@ -57,7 +58,10 @@ async def create(session: Session, settings: Settings, subscribers: Mapping[str,
     found = await find(link, names)
     if found is None:
         try:
-            await link.manage(lambda js: js.add_stream(stored.stream_config(names, begun, link.location.replicas)))
+            # A cluster that is just starting may find room for the replicas in a moment, but hardly later.
+            deadline = asyncio.get_running_loop().time() + _PLACING
+            config = stored.stream_config(names, begun, link.location.replicas)
+            await link.manage(lambda js: js.add_stream(config), deadline)
         except js_errors.APIError as error:
             if code_of(error) not in NAME_IN_USE:
                 raise translate(error, link.where) from error
