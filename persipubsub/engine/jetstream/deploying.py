@@ -31,7 +31,7 @@ def check(link: Link, settings: Settings) -> None:
     :raise UnsupportedByEngineError: names the setting and what to do
     """
     stored.check_supported(settings, link.client.max_payload)
-    check_durability(settings.durability, link.location, link.server_name)
+    check_durability(settings.durability, link.location, link.server_id)
 
 
 async def find(link: Link, names: Names) -> Stored | None:

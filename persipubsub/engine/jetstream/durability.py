@@ -19,10 +19,10 @@ _TIMEOUT: Final = 5.0
 _LARGEST: Final = 16 * 1024**2
 
 
-def check_durability(durability: Durability, where: Location, server_name: str) -> None:
+def check_durability(durability: Durability, where: Location, server_id: str) -> None:
     """Refuse a durability that is not proven; this blocks while the endpoints are asked.
 
-    :param server_name: of the server that we are connected to
+    :param server_id: of the server that we are connected to
     :raise UnsupportedByEngineError: it is not; says what to do
     """
     if durability is Durability.PROCESS:
@@ -47,13 +47,13 @@ def check_durability(durability: Durability, where: Location, server_name: str) 
                 f"The server {seen.get('server_name')} at {monitor} does not sync each message (its sync_interval is "
                 f"not `always`), so {where.shown} cannot keep the durability {durability.value!r}. {advice}."
             )
-        proven.add(str(seen.get("server_name")))
+        proven.add(str(seen.get("server_id")))
         meta = _get(monitor, "jsz", where).get("meta_cluster") or {}
         servers = max(servers, int(meta.get("cluster_size") or 1))
-    if server_name not in proven or len(proven) < servers:
+    if server_id not in proven or len(proven) < servers:
         raise UnsupportedByEngineError(
             f"The monitoring endpoints prove {', '.join(sorted(proven))}, but {where.shown} has {servers} servers, "
-            f"{server_name} among them: name the endpoint of every server (monitor=http://a:8222,http://b:8222)."
+            f"{server_id} among them: name the endpoint of every server (monitor=http://a:8222,http://b:8222)."
         )
 
 

@@ -11,16 +11,17 @@ import os
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from nats.js import errors as js_errors
 
 from persipubsub.engine import forking
 from persipubsub.engine.jetstream.location import Location
-from persipubsub.engine.jetstream.translate import is_passing, translate
+from persipubsub.engine.jetstream.translate import DISABLED, is_passing, translate
 from persipubsub.errors import ClosedError, OpenError, QueuePermissionError, UnreachableError, UnsupportedByEngineError
 
 logger = logging.getLogger("persipubsub")
@@ -28,7 +29,7 @@ logger = logging.getLogger("persipubsub")
 #: Seconds for one attempt; then it is made again, so long as the patience lasts.
 ATTEMPT: Final = 2.0
 #: Seconds in which a server must be found when a queue is opened.
-_CONNECT: Final = 5.0
+_CONNECT: Final = 3.0
 _RETRY: Final = 0.05
 #: Atomic batches and messages with an end of their own came together with this version.
 _OLDEST: Final = (2, 12)
@@ -76,9 +77,9 @@ class Link:
         return self.location.shown
 
     @property
-    def server_name(self) -> str:
-        """Return the name of the server that we are connected to."""
-        return str(self.client._server_info.get("server_name", ""))
+    def server_id(self) -> str:
+        """Return the id of the server that we are connected to."""
+        return str(self.client._server_info.get("server_id", ""))
 
     # -- from other threads -------------------------------------------------------------------
 
@@ -174,6 +175,7 @@ class Link:
 
     async def _connect(self) -> None:
         where = self.location
+        _check_readable(where)
         self._refused = self._loop.create_future()
         connecting = self._loop.create_task(
             self.client.connect(
@@ -185,8 +187,8 @@ class Link:
                 user_credentials=where.credentials,
                 tls=_tls(where),
                 connect_timeout=2,
-                reconnect_time_wait=0,
-                reconnect_to_server_handler=None,
+                # The client sleeps so long between attempts; it takes fractions, whatever its types say.
+                reconnect_time_wait=cast(int, _RETRY),
                 max_reconnect_attempts=-1,
                 ping_interval=5,
                 max_outstanding_pings=2,
@@ -205,6 +207,8 @@ class Link:
                     await connecting
                 raise self._unreachable()
             await connecting
+        except ImportError as error:
+            raise OpenError("Credentials need another package: pip install 'persipubsub[nats]'") from error
         except (TimeoutError, nats.errors.Error, OSError, ValueError) as error:
             raise translate(error, self.where) from error
         version = self.client.connected_server_version
@@ -213,12 +217,35 @@ class Link:
                 f"The server of {self.where} is nats-server {version.major}.{version.minor}.{version.patch}; "
                 f"{'.'.join(map(str, _OLDEST))} or newer is needed, for batches that are stored wholly or not at all."
             )
+        await self._check_jetstream()
         self._up.set()
+
+    async def _check_jetstream(self) -> None:
+        try:
+            await self.client.jetstream(timeout=ATTEMPT).account_info()
+        except js_errors.ServiceUnavailableError as error:
+            if error.err_code is None or error.err_code in DISABLED:
+                raise OpenError(
+                    f"JetStream is not enabled for {self.where}. Start nats-server with -js, or ask for it."
+                ) from error
+        except (nats.errors.Error, TimeoutError):
+            # A cluster that has no leader yet: the operations wait for it.
+            pass
 
     def _unreachable(self) -> OpenError:
         error = self._last_error
+        if isinstance(error, ssl.SSLError):
+            return OpenError(
+                f"TLS with the server of {self.where} failed: {error}. Give the certificates of the authority that "
+                "signed the server's with tls_ca=…, and this client's own with tls_cert=… and tls_key=… if it asks."
+            )
         if error is not None and isinstance(found := translate(error, self.where), QueuePermissionError):
             return found
+        if self._was_refused(error):
+            return QueuePermissionError(
+                f"The server of {self.where} refused this user and closed the connection. Check the user, the "
+                "password, the token or the credentials file."
+            )
         return UnreachableError(
             f"No server answers at {self.where} ({error or 'timeout'}). Check the address, that nats-server runs with "
             "JetStream (nats-server -js), and that no firewall stands in between."
@@ -244,9 +271,15 @@ class Link:
             )
         else:
             logger.debug("The connection to %s: %s", self.where, error)
-        refused = isinstance(translate(error, self.where), QueuePermissionError)
-        if refused and self._refused is not None and not self._refused.done():
+        refused = isinstance(translate(error, self.where), QueuePermissionError) or isinstance(error, ssl.SSLError)
+        if (refused or self._was_refused(error)) and self._refused is not None and not self._refused.done():
             self._refused.set_result(None)
+
+    def _was_refused(self, error: Exception | None) -> bool:
+        """Tell whether a server that asks for a login hung up: its word about that may get lost."""
+        hung_up = isinstance(error, (ConnectionError, nats.errors.StaleConnectionError))
+        asks = bool(self.client._server_info.get("auth_required"))
+        return asks and hung_up and not isinstance(error, ConnectionRefusedError)
 
     async def _on_disconnect(self) -> None:
         if self._up.is_set():
@@ -269,6 +302,15 @@ class Link:
             self._loop.run_forever()
         finally:
             self._loop.close()
+
+
+def _check_readable(where: Location) -> None:
+    if where.credentials is not None:
+        try:
+            with open(where.credentials, "rb"):
+                pass
+        except OSError as error:
+            raise OpenError(f"The credentials file of {where.shown} cannot be read: {error}.") from error
 
 
 def _tls(where: Location) -> ssl.SSLContext | None:

@@ -28,7 +28,7 @@ BATCH_INCOMPLETE: Final = frozenset({10176, 10202})
 
 #: Without a leader, or with one that is just beginning: the next attempt may do.
 _PASSING = frozenset({10008, 10004, 10009, 10005, 10032, 10159, 10176, 10202})
-_DISABLED = frozenset({10035, 10039, 10076})
+DISABLED: Final = frozenset({10035, 10039, 10076})
 _QUOTA = frozenset({10002, 10023, 10026, 10027, 10028, 10047, 10113, 10122})
 _TOO_MANY_REPLICAS = frozenset({10074, 10005})
 
@@ -89,7 +89,7 @@ def _of_api(error: js_errors.APIError, where: str) -> PersipubsubError:
         return QueueReplacedError(
             f"The stream of {where} was deleted while it was open; deploy the queue again, and open it again."
         )
-    if code in _DISABLED:
+    if code in DISABLED:
         return OpenError(f"JetStream is not enabled for {where}: {text}. Start nats-server with -js, or ask for it.")
     if code in _QUOTA or "resource" in text or "insufficient" in text:
         return StorageFullError(
