@@ -20,7 +20,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_a_server_dies_while_messages_are_published_and_consumed(cluster: Cluster) -> None:
     url = f"{cluster.url}/killed?replicas=3&ack_wait=3"
-    published, got, over = [], set(), threading.Event()
+    published: list[int] = []
+    got: set[int] = set()
+    over = threading.Event()
 
     def publish() -> None:
         with Environment(url) as environment:

@@ -1,6 +1,7 @@
 """What holds on JetStream where it declares that it differs; a test for each of these declarations."""
 
 import threading
+from typing import Any
 
 import msgspec
 import pytest
@@ -38,12 +39,9 @@ def test_atomic_staging(url: str) -> None:
         assert message is not None
         message.send(b"out")
         # As if this process died between the two.
-        engine = env._connection.engine()
-        engine._run(
-            engine._publisher.put(
-                message._staged, [f"s.{hold.arrival.consumer}.1.0" for hold in engine._session.holds.all()]
-            )
-        )  # type: ignore[attr-defined]
+        engine: Any = env._connection.engine()
+        (hold,) = engine._session.holds.all()
+        engine._run(engine._publisher.put(message._staged, [f"s.{hold.arrival.consumer}.{message.id}.0"]))
         message.ack()
         assert [each.data for each in env.browse()] == [b"in", b"out"]
 

@@ -1,7 +1,6 @@
 """One open queue: the connection and everything that is known about the queue; all of it lives on the loop."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -13,7 +12,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.jetstream import stored, wire
 from persipubsub.engine.jetstream.holds import Hold, Holds
-from persipubsub.engine.jetstream.link import Link
+from persipubsub.engine.jetstream.link import ATTEMPT, Link
 from persipubsub.engine.jetstream.names import Names
 from persipubsub.engine.jetstream.notes import Notes
 from persipubsub.engine.jetstream.pulling import Pulls
@@ -25,7 +24,7 @@ from persipubsub.engine.jetstream.translate import (
     code_of,
     translate,
 )
-from persipubsub.errors import QueueNotFoundError, QueueReplacedError, UnknownSubscriberError
+from persipubsub.errors import QueueNotFoundError, QueueReplacedError, UnknownSubscriberError, UnreachableError
 
 T = TypeVar("T")
 Edit = Callable[[dict[str, Listed]], T]
@@ -176,21 +175,37 @@ class Session:
         return await self.answer_to(hold.identifier, hold.arrival.consumer, hold.arrival.reply, what)
 
     async def answer_to(self, identifier: str, consumer: str, reply: str, what: bytes = _ACK) -> bool:
-        """Tell the server about a delivery until it confirms; return False if the consumer is gone."""
-        deadline = time.monotonic() + self.link.patience
+        """Tell the server about a delivery until it confirms; return False if it does not know of it any more."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.link.patience
         while True:
             try:
-                await self.link.request(reply, what)
+                await self.link.request(reply, what, deadline=min(deadline, loop.time() + ATTEMPT))
                 return True
             except nats.errors.NoRespondersError as error:
                 # The consumer was deleted, or its leader is just being elected.
                 found = (await self.roster(fresh=True)).subscribers.get(identifier)
                 if found is None or found.consumer != consumer:
                     return False
-                if time.monotonic() > deadline:
+                if loop.time() > deadline:
                     raise translate(error, self.where) from error
                 await self.check_alive()
                 await asyncio.sleep(_RETRY)
+            except UnreachableError:
+                # A killed server may come back without knowing of its last deliveries, and does not answer about them.
+                if loop.time() > deadline:
+                    raise
+                if await self._has_forgotten(consumer, reply):
+                    return False
+
+    async def _has_forgotten(self, consumer: str, reply: str) -> bool:
+        try:
+            info = await self.link.manage(lambda js: js.consumer_info(self.names.stream, consumer))
+        except js_errors.APIError as error:
+            if code_of(error) == CONSUMER_NOT_FOUND:
+                return True
+            raise translate(error, self.where) from error
+        return (info.delivered.stream_seq if info.delivered else 0) < wire.sequence_of(reply)
 
     async def check_alive(self) -> None:
         """Raise if the stream was deleted or exchanged.

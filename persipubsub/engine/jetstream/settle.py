@@ -53,8 +53,8 @@ async def settle(session: Session, identifier: str, receipts: Sequence[Receipt])
     gone = [str(hold.id) for hold, outcome in zip(holds, outcomes, strict=True) if not outcome]
     if gone:
         raise LeaseLostError(
-            f"The messages {', '.join(gone)} were taken before the subscriber {identifier!r} was moved or removed; "
-            "they may be delivered again."
+            f"The messages {', '.join(gone)} are not known as taken any more: the subscriber {identifier!r} "
+            "was moved or removed since, or the server was killed and forgot; they may be delivered again."
         )
 
 

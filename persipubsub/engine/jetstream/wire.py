@@ -89,12 +89,24 @@ def size_of(entry: Entry) -> int:
     return entry.size + -(-len(entry.headers) // 3) * 4 + OVERHEAD
 
 
+def sequence_of(reply: str) -> int:
+    """Return the id of the message that is acknowledged there.
+
+    >>> sequence_of("$JS.ACK.stream.consumer.1.42.7.1700000000000000000.0")
+    42
+    """
+    return int(_tokens(reply)[5])
+
+
+def _tokens(reply: str) -> list[str]:
+    tokens = reply.split(".")
+    # Newer servers tell the domain and the account as well.
+    return [*tokens[:2], *tokens[4:]] if len(tokens) > 9 else tokens
+
+
 def read_arrival(message: Msg, names: Names) -> Arrival:
     """Read a delivered message."""
-    tokens = message.reply.split(".")
-    if len(tokens) > 9:
-        # With the domain and the account.
-        tokens = [*tokens[:2], *tokens[4:]]
+    tokens = _tokens(message.reply)
     consumer, delivered, sequence, stored_ns = tokens[3], int(tokens[4]), int(tokens[5]), int(tokens[7])
     given = message.headers or {}
     topic = names.topic_of(message.subject)
