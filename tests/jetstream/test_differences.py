@@ -1,5 +1,6 @@
 """What holds on JetStream where it declares that it differs; a test for each of these declarations."""
 
+import logging
 import threading
 from typing import Any
 
@@ -267,6 +268,24 @@ def test_what_dies_of_crashes(env: Environment) -> None:
     wait_for(lambda: env.new_subscriber("a").get(timeout=0) is None and control.statistics().subscribers[0].dead == 1)
     (dead,) = control.dead_letters("a")
     assert (dead.delivery_count, dead.reason) == (2, "lease ended")
+
+
+def test_a_dead_letter_is_logged_where_a_handler_may_use_the_queue(env: Environment) -> None:
+    class Publishing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            env.new_publisher().send(f"{record.__dict__['event']} {record.__dict__['message_id']}".encode())
+
+    env.new_publisher().send(b"bad")
+    message = env.new_subscriber("a").get(timeout=0)
+    assert message is not None
+    handler = Publishing(logging.WARNING)
+    logging.getLogger("persipubsub").addHandler(handler)
+    try:
+        message.reject("broken")
+    finally:
+        logging.getLogger("persipubsub").removeHandler(handler)
+    with env.new_subscriber("a").receive(timeout=0) as payload:
+        assert payload == b"dead_letter 1"
 
 
 def test_a_long_handler_keeps_its_message(env: Environment) -> None:

@@ -116,6 +116,10 @@ class Link:
 
     # -- on the loop --------------------------------------------------------------------------
 
+    async def tell(self, log: Callable[[], object]) -> None:
+        """Log something in another thread: a handler may use the queue, for which it needs this loop."""
+        await self._loop.run_in_executor(None, log)
+
     def start(self, work: Coroutine[Any, Any, object]) -> "asyncio.Task[object]":
         """Begin ``work`` and wait for nothing."""
         return self._loop.create_task(work)
@@ -264,10 +268,12 @@ class Link:
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
         if isinstance(error, nats.errors.SlowConsumerError) or "slow consumer" in str(error).lower():
-            logger.warning(
-                "The server of %s gave this process up as a slow consumer: it takes more messages than it reads. "
-                "Take smaller batches; what was on its way is delivered again.",
-                self.where,
+            await self.tell(
+                lambda: logger.warning(
+                    "The server of %s gave this process up as a slow consumer: it takes more messages than it reads. "
+                    "Take smaller batches; what was on its way is delivered again.",
+                    self.where,
+                )
             )
         else:
             logger.debug("The connection to %s: %s", self.where, error)
@@ -285,12 +291,12 @@ class Link:
         if self._up.is_set():
             self._up.clear()
             if not self.client.is_closed and not self._closed:
-                logger.warning("The connection to %s is lost; it is tried again.", self.where)
+                await self.tell(lambda: logger.warning("The connection to %s is lost; it is tried again.", self.where))
 
     async def _on_reconnect(self) -> None:
         self._up.set()
-        logger.info("The connection to %s is back.", self.where)
         self.on_return()
+        await self.tell(lambda: logger.info("The connection to %s is back.", self.where))
 
     async def _on_closed(self) -> None:
         # Those who wait find out that it is closed.

@@ -35,12 +35,7 @@ async def statistics(session: Session, owner_since_ns: int) -> Statistics:
     figures = await asyncio.gather(
         *[_subscriber(session, name, listed[name], owner_since_ns) for name in sorted(listed)]
     )
-    first = None
-    if state.messages:
-        raw = await session.link.manage(
-            lambda js: js.get_msg(session.names.stream, state.first_seq, subject=">", next=True)
-        )
-        first = wire.read_raw(raw, session.names, "").sent_ns
+    oldest = await next_of(session, state.first_seq, ">") if state.messages else None
     return Statistics(
         identity=session.identity,
         created_ns=0 if info.created is None else int(info.created.timestamp() * 1e9),
@@ -49,7 +44,7 @@ async def statistics(session: Session, owner_since_ns: int) -> Statistics:
         file_bytes=state.bytes,
         first_id=state.first_seq if state.messages else None,
         last_id=state.last_seq if state.messages else None,
-        oldest_age=None if first is None else max(0, now_ns - first) / 1e9,
+        oldest_age=None if oldest is None else max(0, now_ns - oldest.sent_ns) / 1e9,
         published=state.last_seq,
         deduplicated=0,
         unrouted=0,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import secrets
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,6 +11,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js import errors as js_errors
 
+from persipubsub.engine import events
 from persipubsub.engine.base import Entry
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.session import Session
@@ -34,9 +34,6 @@ from persipubsub.limits import Retention, Settings
 #: The server's limit for one batch.
 LARGEST_BATCH: Final = 1000
 _RETRY: Final = 0.05
-
-
-logger = logging.getLogger("persipubsub")
 
 
 class Publishing(Exception):  # noqa: N818 - never leaves this module
@@ -223,7 +220,7 @@ class Publisher:
     async def _tell_of_unrouted(self) -> None:
         if not (await self._session.roster()).subscribers:
             self._told_of_unrouted = True
-            logger.warning("A message was sent to a queue without subscribers; such messages are dropped.")
+            await self._session.link.tell(lambda: events.unrouted().log(self._session.where))
 
     async def _prune_consumed(self, wanted: int) -> bool:
         """Drop the oldest of a log that everybody has settled, about as many as are to be stored."""

@@ -10,6 +10,7 @@ import msgspec
 import nats.errors
 from nats.js import errors as js_errors
 
+from persipubsub.engine import events
 from persipubsub.engine.base import Receipt
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.ahead import by_ids
@@ -137,6 +138,9 @@ async def die(session: Session, hold: Hold, reason: str, *, count: int | None = 
     session.holds.remove(hold)
     if hold.note.exists:
         await session.notes.forget(hold.identifier, [hold.id])
+    deliveries = hold.count if count is None else count
+    event = events.dead_letter(hold.identifier, hold.id, deliveries, reason)
+    await session.link.tell(lambda: event.log(session.where))
 
 
 async def extend(session: Session, identifier: str, receipt: Receipt, lease_ns: int) -> None:
