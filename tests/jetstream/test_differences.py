@@ -1,7 +1,10 @@
 """What holds on JetStream where it declares that it differs; a test for each of these declarations."""
 
 import logging
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -203,6 +206,31 @@ def test_any_size(env: Environment) -> None:
         pub.send(b"x", headers={"k": "v" * 60_000})
     assert len(pub.send_many([b"x"] * 1000)) == 1000
     assert list(pub.send_many([b"y"])) == [1001]
+
+
+def test_what_belongs_to_a_disk_is_refused(env: Environment, tmp_path: Path) -> None:
+    engine = env._connection.engine()
+    for refused in (
+        lambda: engine.backup(tmp_path / "copy"),
+        engine.compact,
+        lambda: engine.export(1, 1, lambda record: None),
+    ):
+        with pytest.raises(UnsupportedByEngineError, match="on NATS"):
+            refused()
+
+
+def test_the_command_line_takes_the_url(url: str, env: Environment) -> None:
+    for command, expected in (
+        (["send", url, "hello"], "1"),
+        (["tail", url], "hello"),
+        (["check", url], ""),
+        (["status", url], "a"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "persipubsub.cli", *command], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+        assert expected in done.stdout
 
 
 @pytest.mark.parametrize(

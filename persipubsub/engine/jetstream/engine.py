@@ -2,9 +2,10 @@
 
 import atexit
 import contextlib
+import pathlib
 import time
 import weakref
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import nats.errors
@@ -13,6 +14,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine import forking
 from persipubsub.engine.base import (
     Capabilities,
+    Compaction,
     DeadLetterRecord,
     Delivery,
     Entry,
@@ -37,7 +39,8 @@ from persipubsub.engine.jetstream.waiting import (
     for_messages,
     for_room,
 )
-from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
+from persipubsub.engine.records import Record
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import Settings, SubscriberSettings
 
 T = TypeVar("T")
@@ -134,6 +137,27 @@ class JetStreamEngine:
         """Return 0: the servers drop by themselves what is too old or needed by nobody."""
         self._run(self._session.fetch())
         return 0
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Refuse: the servers have tools of their own.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _not_here("backed up", "use `nats stream backup`, or replicas")
+
+    def compact(self) -> Compaction:
+        """Refuse: the servers do so by themselves.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _not_here("compacted", "the servers give space back by themselves")
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Refuse.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _not_here("exported", "read it with browse()")
 
     # -- subscribers --------------------------------------------------------------------------
 
@@ -423,6 +447,10 @@ class JetStreamEngine:
         waiter = JetStreamWaiter(self._session, watch, self._waiters.discard)
         self._waiters.add(waiter)
         return waiter
+
+
+def _not_here(done: str, instead: str) -> UnsupportedByEngineError:
+    return UnsupportedByEngineError(f"A queue on NATS cannot be {done}: {instead}.")
 
 
 def _close_all() -> None:
