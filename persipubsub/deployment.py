@@ -46,7 +46,10 @@ class Row(msgspec.Struct, frozen=True):
     details: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as JSON can hold it."""
+        """Return the row as JSON can hold it.
+
+        :raise OpenError: the path is none; that of a plan is one
+        """
         return {
             "action": self.action.value,
             "queue": self.queue,

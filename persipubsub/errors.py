@@ -157,7 +157,11 @@ class StorageError(QueueError, OSError):
 
 
 class UnreachableError(OpenError, QueueError, ConnectionError):
-    """The server of a queue on NATS does not answer; an unconfirmed operation may have happened or not."""
+    """The server of a queue on NATS does not answer; an unconfirmed operation may have happened or not.
+
+    What to do: check that the server runs with JetStream, its address and the network. Lost connections are taken up
+    again by themselves; send again with a ``deduplication_id`` what must be stored exactly once.
+    """
 
 
 class SubscriberError(PersipubsubError):
