@@ -42,6 +42,7 @@ from persipubsub.errors import (
     StorageFullError,
     SubscriberError,
     UnknownSubscriberError,
+    UnreachableError,
     UnsupportedByEngineError,
 )
 from persipubsub.iteration import Messages
@@ -94,6 +95,7 @@ __all__ = [
     "QueueDamagedError",
     "QueuePermissionError",
     "PidCollisionError",
+    "UnreachableError",
     "SettingsMismatchError",
     "ConfigError",
     "QueueError",

@@ -11,6 +11,7 @@
     │   ├── QueueDamagedError           the files are not what a queue wrote
     │   ├── QueuePermissionError        a right is missing (also PermissionError)
     │   ├── PidCollisionError           another container has it open under this very process id
+    │   ├── UnreachableError            the server does not answer (also QueueError and ConnectionError)
     │   └── SettingsMismatchError       deployed with other settings than asked for
     ├── ConfigError                     a deployment file is wrong (also ValueError)
     ├── QueueError                      the queue cannot do this now
@@ -152,6 +153,14 @@ class StorageError(QueueError, OSError):
     """The operating system or LMDB refused an operation; nothing was committed.
 
     What to do: look at the disk and at the system's log; then close and open the queue before going on.
+    """
+
+
+class UnreachableError(OpenError, QueueError, ConnectionError):
+    """The server of a queue on NATS does not answer; an unconfirmed operation may have happened or not.
+
+    What to do: check that the server runs with JetStream, its address and the network. Lost connections are taken up
+    again by themselves; send again with a ``deduplication_id`` what must be stored exactly once.
     """
 
 
