@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Seconds after which those who wait for others look for themselves, should nobody have told them.
+_PATIENCE = 0.05
 #: A map that is still full after so many growths will not do.
 _MOST_MENDINGS = 64
 
@@ -43,16 +45,31 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     result: T | None = None
     error: Exception | None = None
     done: bool = False
+    #: Held while its thread waits; released when the job is done, or when that thread should look for itself.
+    wait: threading.Lock | None = None
+
+    def wake(self) -> None:
+        """Let the thread that waits for the job look at it."""
+        if self.wait is not None:
+            try:
+                self.wait.release()
+            except RuntimeError:
+                pass  # it was told already
 
 
 class Turn:
     """The turn to write: one thread of this process has it at a time."""
 
-    __slots__ = ("_path", "holder", "lock")
+    __slots__ = ("_path", "_waiting", "holder", "lock")
 
-    def __init__(self, path: object) -> None:
-        """Let nobody have it yet; ``path`` is for messages."""
+    def __init__(self, path: object, waiting: deque[Job[Any]]) -> None:
+        """Let nobody have it yet.
+
+        :param path: for messages
+        :param waiting: jobs whose threads wait for somebody to carry them, or for the turn
+        """
         self._path = path
+        self._waiting = waiting
         #: Taken and released by itself only where calls in between would cost too much.
         self.lock = threading.Lock()
         self.holder = 0
@@ -85,6 +102,15 @@ class Turn:
         """Pass the turn on."""
         self.holder = 0
         self.lock.release()
+        self.offer()
+
+    def offer(self) -> None:
+        """Let one of those who wait take the turn, which has become free."""
+        if self._waiting:
+            try:
+                self._waiting[0].wake()
+            except IndexError:
+                pass  # somebody carries it already
 
     def __enter__(self) -> None:
         self.acquire()
@@ -99,14 +125,14 @@ class Writer:
     def __init__(self, store: Store) -> None:
         """Write to ``store``."""
         self._store = store
-        #: Held by the thread that leads, and by whoever keeps this process's writers out: then no write
-        #: transaction of this process lives.
-        self.turn = Turn(store.path)
-        self.lock = WriteLock(store.path, store.locks, store.board.page)
-        self._sharing = Sharing(store)
         #: What waits for a commit. Its single operations are atomic, so it needs no lock, and a signal handler
         #: may come in between.
         self._jobs: deque[Job[Any]] = deque()
+        #: Held by the thread that leads, and by whoever keeps this process's writers out: then no write
+        #: transaction of this process lives.
+        self.turn = Turn(store.path, self._jobs)
+        self.lock = WriteLock(store.path, store.locks, store.board.page)
+        self._sharing = Sharing(store)
         #: What is to be logged once the turn is over: a handler may be slow, or use this very queue.
         self.events: deque[Event] = deque()
 
@@ -136,13 +162,19 @@ class Writer:
         me = turn.check()
         self._jobs.append(job)
         try:
-            with turn.lock:
-                if not job.done:
-                    turn.holder = me
-                    try:
-                        self._lead()
-                    finally:
-                        turn.holder = 0
+            while not job.done:
+                if turn.lock.locked():
+                    self._wait_for(job)
+                    continue
+                with turn.lock:
+                    if not job.done:
+                        turn.holder = me
+                        try:
+                            self._lead()
+                        finally:
+                            turn.holder = 0
+                if self._jobs:
+                    turn.offer()
         except BaseException:
             self._withdraw(job, undo)
             raise
@@ -209,6 +241,17 @@ class Writer:
             txn.abort()
             store.handles.forget(opened)
 
+    def _wait_for(self, job: Job[Any]) -> None:
+        """Wait until a job is done, or nobody leads.
+
+        Those whose jobs are done must not queue up for the turn, behind the one who commits next.
+        """
+        if job.wait is None:
+            job.wait = threading.Lock()
+            job.wait.acquire()
+        if not job.done and self.turn.lock.locked():
+            job.wait.acquire(timeout=_PATIENCE)
+
     def _withdraw(self, job: Job[T], undo: Callable[[T], object] | None) -> None:
         """Take back a job whose thread was interrupted, or undo it if it was committed already."""
         try:
@@ -234,6 +277,9 @@ class Writer:
             # An interrupt in this thread is not the others' affair: they try again.
             waiting.extendleft([job for job in reversed(jobs) if not job.done])
             raise
+        finally:
+            for job in jobs:
+                job.wake()
 
     def _carry(self, jobs: list[Job[Any]]) -> None:
         """Carry jobs through one commit, or through one each where the disk has no room for all."""
