@@ -110,7 +110,7 @@ def test_the_stream_of_events(server: DashboardServer) -> None:
     connection.request("GET", "/events")
     response = connection.getresponse()
     assert response.headers["content-type"].startswith("text/event-stream")
-    names = []
+    names: list[str] = []
     while names.count("sample") < 2:
         line = response.readline().decode()
         if line.startswith("event: "):
@@ -229,7 +229,11 @@ def test_the_token_becomes_a_cookie(guarded: DashboardServer) -> None:
     assert by_link == by_form
     assert "<table" in ask(guarded, "/", cookie=by_link).text
     assert ask(guarded, "/api/session", cookie=f"other=1; {by_link}").status == 200
-    for answer in (ask(guarded, "/?token=wrong"), ask(guarded, "/login", "POST", "token=wrong%ff"), ask(guarded, "/login", "POST")):
+    for answer in (
+        ask(guarded, "/?token=wrong"),
+        ask(guarded, "/login", "POST", "token=wrong%ff"),
+        ask(guarded, "/login", "POST"),
+    ):
         assert answer.status == 401
         assert "set-cookie" not in answer.headers
 

@@ -453,7 +453,7 @@ function button(action, subscriber, ids) {
   const which = ids === null ? `all of ${subscriber}` : "";
   return make(
     "button",
-    { type: "button", class: action === "discard" ? "danger" : "", "aria-label": ids === null ? `${label} all dead letters of ${subscriber}` : `${label} dead letter ${ids[0]} of ${subscriber}`, onclick: () => settle(action, subscriber, ids) },
+    { type: "button", class: action === "discard" ? "danger" : "", "aria-label": ids === null ? null : `${label} dead letter ${ids[0]} of ${subscriber}`, onclick: () => settle(action, subscriber, ids) },
     `${label} ${which}`.trim(),
   );
 }
