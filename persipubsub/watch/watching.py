@@ -1,8 +1,10 @@
 """Looks at many queues at once; one that does not answer holds up no other."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from persipubsub.errors import PersipubsubError, QueueBusyError, QueueNotFoundError
 from persipubsub.watch.sampling import HISTORY, QueueView, Reading, State, Track
@@ -80,6 +82,8 @@ class Watch:
         self.sources = {source.name: source for source in sources}
         self._readers = {name: _Reader(source, clock) for name, source in self.sources.items()}
         self._tracks = {name: Track(name, source.location, history) for name, source in self.sources.items()}
+        # Of its own: whoever waits for a queue in the threads of asyncio does not hold up the next look.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="watch")
 
     def sample(self, patience: float = 1.0) -> list[QueueView]:
         """Look at all queues; those that do not answer within ``patience`` seconds are busy."""
@@ -90,7 +94,13 @@ class Watch:
             reader.answered.wait(max(0.0, deadline - time.monotonic()))
         return [self._tracks[name].add(reader.answer()) for name, reader in self._readers.items()]
 
+    async def look(self, interval: float) -> list[QueueView]:
+        """Look at all queues without blocking the event loop; patience goes with the ``interval`` of looks."""
+        patience = min(max(interval, 0.2), 2.0)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self.sample, patience)
+
     def close(self) -> None:
         """Let go of the queues; readers that still wait for an answer do so when they have it."""
+        self._executor.shutdown(wait=False)
         for reader in self._readers.values():
             reader.close()

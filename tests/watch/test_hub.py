@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from starlette.applications import Starlette
+
 from persipubsub import Environment
+from persipubsub.watch.dashboard.app import Dashboard
 from persipubsub.watch.dashboard.hub import Hub
+from persipubsub.watch.dashboard.security import Access
 from persipubsub.watch.sampling import QueueView
 from persipubsub.watch.source import Source
 from persipubsub.watch.watching import Watch
@@ -95,3 +100,23 @@ def test_signs_of_life_and_the_end() -> None:
 
     asyncio.run(main())
     watch.close()
+
+
+def test_streams_end_when_nobody_looks_any_more(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Watch):
+        def sample(self, patience: float = 1.0) -> list[QueueView]:
+            raise ZeroDivisionError
+
+    watch = Broken([])
+    dashboard = Dashboard(Hub(watch, 3600), Access(None, False, 1), ["localhost"])
+
+    async def main() -> None:
+        stream = dashboard.hub.stream()
+        await event(stream)
+        async with dashboard.lifespan(Starlette()), asyncio.timeout(BOUND):
+            assert [one async for one in stream] == []
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(main())
+    watch.close()
+    assert "start it again" in caplog.text

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import logging
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeVar
@@ -23,6 +24,7 @@ from persipubsub.watch.preview import VIEWS, View, preview, summary
 from persipubsub.watch.source import Shown, Source
 
 T = TypeVar("T")
+logger = logging.getLogger("persipubsub")
 
 #: Bytes of a request that changes something.
 _MOST_BODY = 1 << 20
@@ -66,7 +68,7 @@ class Dashboard:
 
     def __init__(self, hub: Hub, access: Access, hosts: Iterable[str]) -> None:
         """Answer requests for ``hosts`` with what ``hub`` sees, as far as ``access`` allows."""
-        self._hub = hub
+        self.hub = hub
         self._access = access
         routes = [
             Route("/", self._index),
@@ -79,14 +81,16 @@ class Dashboard:
         ]
         app = Starlette(
             routes=routes,
-            lifespan=self._lifespan,
+            lifespan=self.lifespan,
             exception_handlers={PersipubsubError: _failed, HTTPException: _refused},
         )
         self.app: ASGIApp = Guard(app, hosts)
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        sampling = asyncio.create_task(self._hub.run())
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Look at the queues while the application runs."""
+        sampling = asyncio.create_task(self.hub.run())
+        sampling.add_done_callback(_ended)
         try:
             yield
         finally:
@@ -132,12 +136,10 @@ class Dashboard:
     # -- what there is to see -----------------------------------------------------------------
 
     async def _session(self, request: Request) -> Response:
-        return _json({"interval": self._hub.interval, "change_token": self._access.change_token})
+        return _json({"interval": self.hub.interval, "change_token": self._access.change_token})
 
     async def _events(self, request: Request) -> Response:
-        return StreamingResponse(
-            self._hub.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"}
-        )
+        return StreamingResponse(self.hub.stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     async def _messages(self, request: Request) -> Response:
         view = _view(request)
@@ -168,9 +170,14 @@ class Dashboard:
     def _source(self, request: Request) -> Source:
         name = request.path_params["name"]
         try:
-            return self._hub.queues.sources[name]
+            return self.hub.queues.sources[name]
         except KeyError:
             raise HTTPException(404, f"There is no queue {name!r} on this dashboard.") from None
+
+
+def _ended(sampling: "asyncio.Task[None]") -> None:
+    if not sampling.cancelled():
+        logger.error("The dashboard looks at the queues no more; start it again.", exc_info=sampling.exception())
 
 
 def _page(name: str, status: int = 200) -> Response:

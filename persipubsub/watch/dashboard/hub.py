@@ -45,15 +45,16 @@ class Hub:
         self._closed = False
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        loop = asyncio.get_running_loop()
-        patience = min(max(self.interval, 0.2), 2.0)
-        while True:
-            self._views = await loop.run_in_executor(None, self.queues.sample, patience)
-            self._news = _event("sample", _encode([latest(view) for view in self._views]))
-            self._number += 1
-            self._tell()
-            await asyncio.sleep(self.interval)
+        """Look until cancelled; with the looks, the streams end, so that nobody takes old news for new."""
+        try:
+            while True:
+                self._views = await self.queues.look(self.interval)
+                self._news = _event("sample", _encode([latest(view) for view in self._views]))
+                self._number += 1
+                self._tell()
+                await asyncio.sleep(self.interval)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End all streams."""

@@ -146,11 +146,9 @@ class TopApp(App[None]):
     @work
     async def _look(self) -> None:
         """Look again and again, beside everything else."""
-        loop = asyncio.get_running_loop()
         while True:
             if not self._paused:
-                patience = min(max(self._interval, 0.2), 2.0)
-                self.post_message(Sampled(await loop.run_in_executor(None, self.queues.sample, patience)))
+                self.post_message(Sampled(await self.queues.look(self._interval)))
             await asyncio.sleep(self._interval)
 
     def on_sampled(self, event: Sampled) -> None:
