@@ -193,11 +193,13 @@ def _view(request: Request) -> View:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
+    body, size = b"", 0
+    # What is too much is still read, or the browser would see a broken connection instead of the answer.
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_BODY:
-            raise HTTPException(413, f"At most {_MOST_BODY} bytes are accepted.")
+        size += len(chunk)
+        body = body + chunk if size <= _MOST_BODY else b""
+    if size > _MOST_BODY:
+        raise HTTPException(413, f"At most {_MOST_BODY} bytes are accepted.")
     return body
 
 

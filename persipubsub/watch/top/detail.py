@@ -251,7 +251,8 @@ class QueueScreen(Screen[None]):
 
     def action_tab(self, tab: str) -> None:
         """Show another table."""
-        self.query_one(TabbedContent).active = tab
+        # Typed ahead, the key comes before the tabs are ready, which then show the first one.
+        self.call_after_refresh(setattr, self.query_one(TabbedContent), "active", tab)
 
     def action_view(self) -> None:
         """Show payloads in the next of the formats."""
