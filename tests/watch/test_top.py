@@ -187,6 +187,15 @@ def test_nothing_to_watch(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_look_that_ends_after_the_screen_is_no_error(root: Path) -> None:
+    async def test(top: Top) -> None:
+        await top.shows("  idle")
+        await top.app.screen.query("#title").remove()
+        top.app.refresh_views()
+
+    run(root, test)
+
+
 # -- inside a queue ---------------------------------------------------------------------------------
 
 

@@ -1,11 +1,13 @@
 """``persipubsub top``: a live table of queues and subscribers, and what is inside a queue."""
 
 import asyncio
+import contextlib
 from typing import ClassVar
 
 from textual import events, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer, Static
@@ -160,10 +162,12 @@ class TopApp(App[None]):
         """Show what is known."""
         note = "paused" if self._paused else f"every {self._interval:g} s"
         for screen in self.screen_stack:
-            if isinstance(screen, Overview) and screen.is_mounted:
-                screen.show(self._views, note)
-            elif isinstance(screen, QueueScreen) and screen.is_mounted:
-                screen.show(self._views)
+            # A screen that is being taken down has lost its widgets already.
+            with contextlib.suppress(NoMatches):
+                if isinstance(screen, Overview) and screen.is_mounted:
+                    screen.show(self._views, note)
+                elif isinstance(screen, QueueScreen) and screen.is_mounted:
+                    screen.show(self._views)
 
     def action_pause(self) -> None:
         """Stop to look, or go on."""

@@ -1,6 +1,7 @@
 """What is inside a queue: subscribers, their owners, the last messages, the dead letters."""
 
 import asyncio
+import contextlib
 import datetime
 from collections.abc import Callable
 from typing import ClassVar
@@ -10,6 +11,7 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
@@ -168,6 +170,10 @@ class QueueScreen(Screen[None]):
         except (PersipubsubError, OSError) as error:
             self._note(str(error))
             return
+        with contextlib.suppress(NoMatches):  # left meanwhile
+            self._show_read(messages, letters)
+
+    def _show_read(self, messages: list[Shown], letters: list[Shown]) -> None:
         self._note("")
         self._shown["messages"] = {str(message.id): message for message in messages}
         self._shown["dead"] = {f"{letter.subscriber}\n{letter.id}": letter for letter in letters}
@@ -208,7 +214,8 @@ class QueueScreen(Screen[None]):
             self._show_preview(tab)
 
     def _note(self, text: str) -> None:
-        self.query_one("#note", Static).update(text)
+        for note in self.query("#note").results(Static):
+            note.update(text)
 
     def _selected(self, tab: str) -> Shown | None:
         return self._shown[tab].get(self._table(tab).selected or "")
