@@ -58,6 +58,12 @@ LocationsArgument = Annotated[
 ]
 QueuesOption = Annotated[
     list[str] | None,
-    typer.Option("--queue", "-q", metavar="NAME", help="Name of a queue in the deployment file; may be repeated.", autocompletion=completion.queue_names),
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="NAME",
+        help="Name of a queue in the deployment file; may be repeated.",
+        autocompletion=completion.queue_names,
+    ),
 ]
 IntervalOption = Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between two looks.")]

@@ -516,31 +516,34 @@ function state(name, text) {
 
 function alive() {
   state("live", "live");
+  again(Math.max(40, 4 * interval));
+}
+
+// Connect again on our own account: what a browser does by itself differs, and may wait for ever.
+function again(seconds) {
   clearTimeout(watchdog);
-  watchdog = setTimeout(() => connect(), Math.max(40000, 4000 * interval));
+  watchdog = setTimeout(() => connect(), 1000 * seconds);
 }
 
 function lost() {
+  source?.close();
   state("lost", "connection lost, trying again");
-  if (source.readyState === EventSource.CLOSED) {
-    clearTimeout(watchdog);
-    watchdog = setTimeout(() => connect(), 3000);
-  }
+  again(2);
 }
 
 async function connect() {
   source?.close();
+  again(15); // unless something is heard before
   try {
-    const answer = await fetch("/api/session");
+    const answer = await fetch("/api/session", { signal: AbortSignal.timeout(5000) });
     if (answer.status === 401) return location.reload();
     const session = await answer.json();
     interval = session.interval;
     changeToken = session.change_token;
   } catch {
-    state("lost", "connection lost, trying again");
-    watchdog = setTimeout(() => connect(), 3000);
-    return;
+    return lost();
   }
+  source?.close();
   source = new EventSource("/events");
   source.addEventListener("state", (event) => (alive(), takeState(JSON.parse(event.data))));
   source.addEventListener("sample", (event) => (alive(), takeSample(JSON.parse(event.data))));
