@@ -85,7 +85,7 @@ def test_keys_alone_lead_through_everything(tmp_path: pathlib.Path) -> None:
     fill(tmp_path / "orders")
     with terminal("top", str(tmp_path), "--interval", "0.2") as top:
         top.until(lambda: "orders" in top.text and "█" in top.text, "the queue is shown")
-        assert "Quit" in top.text.splitlines()[-1]
+        top.until(lambda: "Quit" in top.text.splitlines()[-1], "and the keys")
         # Typed ahead, as over a slow line.
         top.press(b"jj\r")
         top.until(lambda: "Dead letters" in top.text, "Enter opens it")
