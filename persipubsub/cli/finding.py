@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import typer
@@ -12,6 +12,7 @@ from persipubsub import config as deployment
 from persipubsub.control import Control
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
+from persipubsub.manager import QueueManager
 
 CONFIG_VARIABLE: Final = "PERSIPUBSUB_CONFIG"
 CONFIG_FILE: Final = "persipubsub.json"
@@ -62,6 +63,34 @@ def find_queue(path: pathlib.Path | None, config: pathlib.Path | None, queue: st
             raise typer.BadParameter(f"Say which queue with --queue; {loaded.file} has: {names}.")
         queue = next(iter(loaded.queues))
     return deployment.queue_path(loaded, queue)
+
+
+def find_queues(
+    locations: Sequence[str], config: pathlib.Path | None, names: Sequence[str]
+) -> dict[str, str | pathlib.Path]:
+    """Return where the queues are that a command looks at together, by the names to show.
+
+    They are given by their directories (or one above them), or by names in a deployment file; without
+    either, they are all of the deployment file.
+
+    :raise typer.BadParameter: both ways were used
+    :raise ConfigError: the deployment file is wrong, or has no such queue
+    """
+    if not locations:
+        loaded = deployment.load(find_config(config))
+        return {name: deployment.queue_path(loaded, name) for name in names or loaded.queues}
+    if names or config is not None:
+        raise typer.BadParameter("Give either directories of queues, or --queue (with --config), not both.")
+    found: dict[str, str | pathlib.Path] = {}
+    for text in locations:
+        if ":" in text and not os.path.exists(text):
+            found[text] = text
+            continue
+        inside = QueueManager(text).names()
+        for place in [pathlib.Path(text, name) for name in inside] or [pathlib.Path(text)]:
+            name = place.absolute().name
+            found[str(place) if name in found else name] = place
+    return found
 
 
 def split(

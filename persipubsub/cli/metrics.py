@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from persipubsub import config as deployment
+from persipubsub.cli.extras import needing
 from persipubsub.cli.target import ConfigOption, QueueOption, find_config
 from persipubsub.errors import PersipubsubError
 
@@ -36,14 +37,10 @@ def command(
 ) -> None:
     """Serve metrics."""
     # Here, because other commands do without this extra.
-    try:
+    with needing("metrics", "prometheus_client"):
         from prometheus_client import CollectorRegistry, start_http_server
 
         from persipubsub.metrics import QueueCollector
-    except ModuleNotFoundError as error:
-        raise PersipubsubError(
-            f"This command needs {error.name}; install it with: pip install 'persipubsub[metrics]'"
-        ) from None
     found = _queues(paths, config, queue)
     registry = CollectorRegistry()
     registry.register(QueueCollector(found, timeout))

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from persipubsub.watch.units import duration, size
+
 __all__ = [
     "JsonOption",
     "console",
@@ -53,35 +55,6 @@ def table(*columns: str, title: str | None = None) -> Table:
     for column in columns:
         result.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left")
     return result
-
-
-def size(number: int) -> str:
-    """Return bytes for humans.
-
-    >>> size(0), size(1536), size(30 * 1024**3)
-    ('0 B', '1.5 KiB', '30.0 GiB')
-    """
-    if number < 1024:
-        return f"{number} B"
-    value, units = number / 1024, ["TiB", "GiB", "MiB", "KiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop()
-    return f"{value:.1f} {units[-1]}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time span for humans.
-
-    >>> duration(None), duration(0.25), duration(90), duration(7200), duration(200000)
-    ('-', '0.2 s', '1.5 min', '2.0 h', '2.3 d')
-    """
-    if seconds is None:
-        return "-"
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"
 
 
 def moment(nanoseconds: int | None) -> str | None:

@@ -6,15 +6,19 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import completion
-from persipubsub.cli.finding import find_config, find_queue, has_config, only, open_control, split
+from persipubsub.cli.finding import find_config, find_queue, find_queues, has_config, only, open_control, split
 
 __all__ = [
     "ConfigOption",
+    "IntervalOption",
+    "LocationsArgument",
     "PathArgument",
     "QueueOption",
+    "QueuesOption",
     "SubscriberOption",
     "find_config",
     "find_queue",
+    "find_queues",
     "has_config",
     "only",
     "open_control",
@@ -48,3 +52,18 @@ SubscriberOption = Annotated[
 PathArgument = Annotated[
     pathlib.Path | None, typer.Argument(metavar="PATH", help="Directory of the queue.", show_default=False)
 ]
+LocationsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH]...", help="Directories of queues, or a directory of them.", show_default=False),
+]
+QueuesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="NAME",
+        help="Name of a queue in the deployment file; may be repeated.",
+        autocompletion=completion.queue_names,
+    ),
+]
+IntervalOption = Annotated[float, typer.Option(min=0.1, max=3600, metavar="SECONDS", help="Time between two looks.")]

@@ -1,0 +1,1 @@
+"""The live table in a terminal; needs the extra ``top`` (Textual)."""

@@ -1,0 +1,1 @@
+"""Watching queues, in the terminal and in the browser."""
