@@ -46,7 +46,7 @@ class Reader:
 
     @contextmanager
     def read(self, *names: bytes) -> Iterator[Transaction]:
-        """Give a read transaction; the sub-databases ``names`` are made ready for it.
+        """Give a read transaction; the sub-databases ``names`` are made ready for it, as far as they exist.
 
         Buffers that come from it die with it.
         """
@@ -96,7 +96,7 @@ class Reader:
 
     def _make_ready(self, names: tuple[bytes, ...]) -> None:
         if not self._store.handles.have((*format.FIXED_DBS, *names)):
-            self._store.write(lambda work: [work.handle(name) for name in names], makes_room=True)
+            self._store.write(lambda work: work.make_ready(names), makes_room=True)
 
     def _begin(self) -> Transaction:
         store = self._store

@@ -331,6 +331,8 @@ class Writer:
             store.follow_map()
         elif isinstance(error, lmdb.DbsFullError):
             store.raise_max_dbs(error)
+        elif isinstance(error, lmdb.BadDbiError) and attempt == 1:
+            store.renew_handles(error)
         else:
             raise store.explain(error) from error
 
@@ -371,6 +373,8 @@ class Writer:
                 txn.abort()
                 return work
             txn.commit()
+            if opened:
+                opened = store.handles.opened_in(txn)  # what was opened is valid everywhere from now on
             if changed:
                 store.recent = work
             if store.syncer is not None and not store.syncer.is_asked:
