@@ -62,9 +62,13 @@ class Gate:
     def alone(self, timeout: float) -> Iterator[bool]:
         """Keep all transactions out; gives False, keeping nobody out, if that is not possible in time.
 
-        It is impossible at once if this very thread is inside (a ``receive_view`` block).
+        It is impossible at once if this very thread is inside (a ``receive_view`` block). A thread that keeps
+        the others out already may do so once more: the map may have to grow meanwhile.
         """
         me = threading.get_ident()
+        if self._closed_by == me:
+            yield me not in self._inside
+            return
         deadline = time.monotonic() + timeout
         with self._changed:
             granted = me not in self._inside
