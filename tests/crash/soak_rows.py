@@ -1,0 +1,79 @@
+"""The rows of the long run that are about processes which die, stop, fork, wait and are interrupted."""
+
+import itertools
+import pathlib
+import time
+from collections.abc import Callable
+
+from persipubsub import Durability
+from tests.crash import failpoints
+from tests.crash.storm import Weather, growing, storm
+from tests.soak.protocol import Figure, Outcome, Row
+
+DURABILITIES = (Durability.PROCESS, Durability.COMMIT, Durability.FULL)
+#: Kills of one storm; a queue is made for each.
+_KILLS = 400
+#: The file may be larger in the second half of a storm by this factor: batches differ.
+_GROWTH = 3.0
+
+
+def _storms(weathers: Callable[[int], Weather], kills: int, steady: bool) -> Callable[..., Outcome]:
+    """Return what runs storm after storm until the time is over."""
+
+    def run(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+        deadline = time.monotonic() + seconds
+        findings: list[str] = []
+        figures: dict[str, Figure] = dict.fromkeys(("storms", "at named points", "sent", "deliveries", "again"), 0)
+        figures.update({"rescue max s": 0.0, "drained in s": 0.0, "growth": 0.0})
+        total = 0
+        reached: set[str] = set()
+        for number in itertools.count():
+            left = deadline - time.monotonic()
+            if number and left < 3 or findings:
+                break
+            weather = weathers(number)
+            blown, verdict = storm(folder / str(number), seed + number, weather, kills, left)
+            findings += [f"seed {seed + number}, {weather.durability.value}: {found}" for found in blown.findings]
+            if steady and blown.kills > kills // 2 and blown.growth() > _GROWTH:
+                findings.append(f"seed {seed + number}: the file grew by the factor {blown.growth():.1f}")
+            total += blown.kills
+            reached |= blown.reached.keys()
+            new = blown.figures(verdict)
+            for name, value in figures.items():
+                if name != "storms":
+                    add = max if name in ("rescue max s", "drained in s", "growth") else lambda one, other: one + other
+                    figures[name] = add(value or 0, new[name] or 0)  # type: ignore[operator]
+            figures["storms"] = number + 1
+        figures["points"] = f"{len(reached)} of {len(failpoints.FAILPOINTS)}"
+        return Outcome(total, findings, figures)
+
+    return run
+
+
+def _calm_queue(number: int) -> Weather:
+    return Weather(DURABILITIES[number % 3], publishers=3)
+
+
+def _growing_queue(number: int) -> Weather:
+    return growing((Durability.PROCESS, Durability.PROCESS, Durability.FULL, Durability.COMMIT)[number % 4])
+
+
+ROWS = [
+    Row(
+        "kill-storm",
+        "publishers, competing consumers of three subscribers and an admin, killed at random moments and named points",
+        "nothing lost, nothing held by two, order kept, acknowledged means never again, check clean after every kill, "
+        "nothing stuck, the file does not grow",
+        _storms(_calm_queue, _KILLS, steady=True),
+        "process, commit, full, one queue after another",
+        share=4,
+    ),
+    Row(
+        "growth-storm",
+        "the same while the map is too small again and again, and those who make it grow die of it",
+        "as above, and no error reaches a process",
+        _storms(_growing_queue, 40, steady=False),
+        "process twice, full, commit, one queue after another",
+        share=2,
+    ),
+]
