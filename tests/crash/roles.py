@@ -5,7 +5,6 @@ import pathlib
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from persipubsub import Environment, Message, Subscriber
 from tests.crash import failpoints, planted

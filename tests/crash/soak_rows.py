@@ -23,13 +23,13 @@ def _storms(weathers: Callable[[int], Weather], kills: int, steady: bool) -> Cal
     def run(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
         deadline = time.monotonic() + seconds
         findings: list[str] = []
-        figures: dict[str, Figure] = dict.fromkeys(("storms", "at named points", "sent", "deliveries", "again"), 0)
-        figures.update({"rescue max s": 0.0, "drained in s": 0.0, "growth": 0.0})
+        summed = dict.fromkeys(("at named points", "sent", "deliveries", "again"), 0.0)
+        worst = dict.fromkeys(("rescue max s", "drained in s", "growth"), 0.0)
         total = 0
         reached: set[str] = set()
         for number in itertools.count():
             left = deadline - time.monotonic()
-            if number and left < 3 or findings:
+            if (number and left < 3) or findings:
                 break
             weather = weathers(number)
             blown, verdict = storm(folder / str(number), seed + number, weather, kills, left)
@@ -39,12 +39,14 @@ def _storms(weathers: Callable[[int], Weather], kills: int, steady: bool) -> Cal
             total += blown.kills
             reached |= blown.reached.keys()
             new = blown.figures(verdict)
-            for name, value in figures.items():
-                if name != "storms":
-                    add = max if name in ("rescue max s", "drained in s", "growth") else lambda one, other: one + other
-                    figures[name] = add(value or 0, new[name] or 0)  # type: ignore[operator]
-            figures["storms"] = number + 1
-        figures["points"] = f"{len(reached)} of {len(failpoints.FAILPOINTS)}"
+            for name in summed:
+                summed[name] += float(new[name] or 0)
+            for name in worst:
+                worst[name] = max(worst[name], float(new[name] or 0))
+        points = f"{len(reached)} of {len(failpoints.FAILPOINTS)}"
+        figures: dict[str, Figure] = {"storms": number, "points": points}
+        figures.update({name: round(value) for name, value in summed.items()})
+        figures.update(worst)
         return Outcome(total, findings, figures)
 
     return run
