@@ -20,6 +20,7 @@ Events, each with its ``moment`` (monotonic, ns, taken after what it tells, befo
 import bisect
 import collections
 import dataclasses
+import itertools
 import pathlib
 import sys
 from typing import Any
@@ -173,7 +174,7 @@ def _check_holds(journals: Journals, verdict: Verdict, subscriber: str, holds: l
     verdict.deliveries += len(holds)
     verdict.redeliveries += len(holds) - 1
     latest = holds[0]
-    for before, after in zip(holds, holds[1:], strict=False):
+    for before, after in itertools.pairwise(holds):
         latest = max(latest, before, key=lambda hold: hold.until)
         if latest.until > after.taken:
             verdict.find(

@@ -76,6 +76,19 @@ def _asleep_at_once(original: Function) -> Function:
     return until
 
 
+def _settled_at_the_entrance(original: Function) -> Function:
+    def enter(receiving: Any) -> Any:
+        value = original(receiving)
+        receiving._settle(receiving._messages)
+        return value
+
+    return enter
+
+
+def _one_by_one(original: Function) -> Function:
+    return lambda engine, entries: [message_id for entry in entries for message_id in original(engine, [entry])]
+
+
 PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "acknowledge on exception": ("receiving:Receiving.__exit__", _instead(_acknowledge)),
     "dead owners ignored": ("engine.local.taker:Taker._take_over", _instead(lambda taker, desk: False)),
@@ -86,6 +99,8 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "no fencing token": ("engine.local.settle:held", _without_token),
     "acknowledgements forgotten": ("engine.local.settle:_settle_one", _instead(lambda *_: None)),
     "no commit": ("engine.local.writing:Writer.write", _without_commit),
+    "acknowledged at the entrance": ("receiving:Receiving.__enter__", _settled_at_the_entrance),
+    "batches torn": ("engine.local.engine:LocalEngine.put", _one_by_one),
     "newest first": ("engine.local.take:take", _newest_first),
     "no look before sleeping": ("waiting:WaitingRoom.until", _asleep_at_once),
     "nothing deleted": ("engine.local.prune:sweep", _instead(lambda *_: 0)),

@@ -2,11 +2,13 @@
 
 import itertools
 import pathlib
+import random
+import shutil
 import time
 from collections.abc import Callable
 
 from persipubsub import Durability
-from tests.crash import failpoints
+from tests.crash import failpoints, points, scenarios
 from tests.crash.storm import Weather, growing, storm
 from tests.soak.protocol import Figure, Outcome, Row
 
@@ -60,6 +62,34 @@ def _growing_queue(number: int) -> Weather:
     return growing((Durability.PROCESS, Durability.PROCESS, Durability.FULL, Durability.COMMIT)[number % 4])
 
 
+def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    """Try points in a random order, of all scenarios and durabilities alike, until the time is over."""
+    source = random.Random(seed)
+    kinds = list(itertools.product((points.LINES, points.CALLS, points.TORN), scenarios.SCENARIOS, DURABILITIES))
+    # Each has the same time; what those with few points leave over is for the others.
+    deadline = time.monotonic() + seconds
+    tried = there = 0
+    findings: list[str] = []
+    source.shuffle(kinds)
+    for number, (mode, name, durability) in enumerate(kinds):
+        home = folder / f"{number}"
+        home.mkdir()
+        until = time.monotonic() + (deadline - time.monotonic()) / (len(kinds) - number)
+        with points.zygote(home, mode) as child:
+            count = points.points_of(child, home, name, mode, durability)
+            order = source.sample(range(1, count + 1), count)
+            there += count
+            for nth in order:
+                if time.monotonic() > until:
+                    break
+                reached, _, found = child.do(points.try_point, home, mode, nth)
+                tried += reached
+                where = f"{name}, {durability.value}, {mode} {nth} of {count}"
+                findings += [f"{where}: {finding}" for finding in found]
+        shutil.rmtree(home)
+    return Outcome(tried, findings, {"points": there, "tried": tried, "share": tried / there})
+
+
 ROWS = [
     Row(
         "kill-storm",
@@ -77,5 +107,13 @@ ROWS = [
         _storms(_growing_queue, 40, steady=False),
         "process twice, full, commit, one queue after another",
         share=2,
+    ),
+    Row(
+        "crash-points",
+        "publish, receive, settle, loop, prune, subscribers and deploy, cut off by SIGKILL at a line of the library, "
+        "before a call that changes a file or a lock, and in the middle of a write",
+        "what returned stands, nothing is half done, check clean, the queue gets on",
+        _points,
+        share=4,
     ),
 ]
