@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 
 from persipubsub import Durability
-from tests.crash import failpoints, points, scenarios
+from tests.crash import failpoints, histories, linear, points, scenarios
 from tests.crash.storm import Weather, growing, storm
+from tests.process.support import Children
 from tests.soak.protocol import Figure, Outcome, Row
 
 DURABILITIES = (Durability.PROCESS, Durability.COMMIT, Durability.FULL)
@@ -90,6 +91,31 @@ def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     return Outcome(tried, findings, {"points": there, "tried": tried, "share": tried / there})
 
 
+def _histories(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    """Record history after history, each on a queue of its own, and judge them."""
+    deadline = time.monotonic() + seconds
+    findings: list[str] = []
+    operations = number = 0
+    children = Children()
+    try:
+        crowd = [children.new("forkserver") for _ in range(3)]
+        while not number or (time.monotonic() < deadline and not findings):
+            path = folder / str(number)
+            histories.deploy(path, DURABILITIES[number % 3])
+            history = histories.record(crowd, path, seed + number, 60)
+            reason = linear.explain(history)
+            if reason is not None:
+                findings.append(f"seed {seed + number}: {reason}")
+            for child in crowd:
+                child.do(histories.close)
+            operations += len(history)
+            number += 1
+            shutil.rmtree(path)
+    finally:
+        children.end()
+    return Outcome(number, findings, {"operations": operations})
+
+
 ROWS = [
     Row(
         "kill-storm",
@@ -115,5 +141,12 @@ ROWS = [
         "what returned stands, nothing is half done, check clean, the queue gets on",
         _points,
         share=4,
+    ),
+    Row(
+        "histories",
+        "sends, takes, acknowledgements, returns and settlements by id of threads and processes at once, recorded",
+        "a queue that does one thing after another could have shown the same",
+        _histories,
+        "process, commit, full, one queue after another",
     ),
 ]
