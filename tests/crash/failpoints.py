@@ -32,14 +32,15 @@ class Failpoint:
 
 
 _STORE = "engine.local.store:Store."
-_WRITER = "engine.local.writing:Writer."
 
 FAILPOINTS: dict[str, Failpoint] = {
+    "with the lock": Failpoint("engine.local.writelock:WriteLock.acquire", AFTER),
+    "waiting for the lock": Failpoint("engine.local.writelock:WriteLock._acquire_slowly", BEFORE),
     "before the transaction": Failpoint(_STORE + "begin_writing", BEFORE),
     "in the transaction": Failpoint(_STORE + "begin_writing", AFTER),
     "before the commit": Failpoint("engine.local.work:Work.finish", AFTER),
     "inside the commit": Failpoint("engine.local.work:Work.finish", INSIDE),
-    "after the commit, with the lock": Failpoint(_WRITER + "unlock", BEFORE),
+    "after the commit, with the lock": Failpoint("engine.local.writelock:WriteLock.release", BEFORE),
     "between commit and wake-up": Failpoint("engine.local.bells:Bells.ring", BEFORE),
     "after the wake-up": Failpoint("engine.local.bells:Bells.ring", AFTER),
     "a message half written": Failpoint("engine.local.format:pack_meta", BEFORE, "publisher"),
