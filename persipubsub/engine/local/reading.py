@@ -60,12 +60,21 @@ class Reader:
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """Give a read transaction in which no sub-database is made ready."""
-        with self._store.gate:
+        gate = self._store.gate
+        level = gate.level()
+        try:
+            gate.enter()
             txn = self._begin()
             try:
                 yield txn
             finally:
                 txn.abort()
+        finally:
+            try:
+                gate.go_back(level)
+            except BaseException:
+                gate.go_back(level)  # interrupted: once more
+                raise
 
     @contextmanager
     def view(self, *names: bytes) -> Iterator[View]:
@@ -78,11 +87,19 @@ class Reader:
             try:
                 yield view
             finally:
-                self._views.discard(view)
-                view.release()
-                txn, view.txn = view.txn, None
-                if txn is not None:
-                    txn.abort()
+                try:
+                    self._end(view)
+                except BaseException:
+                    self._end(view)  # interrupted: once more
+                    raise
+
+    def _end(self, view: View) -> None:
+        self._views.discard(view)
+        view.release()
+        txn = view.txn
+        if txn is not None:
+            txn.abort()
+            view.txn = None
 
     def abandon(self) -> bool:
         """Let go of the views that a forked child inherited, without ending the parent's; False if one is in use."""

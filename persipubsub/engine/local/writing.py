@@ -134,8 +134,8 @@ class Writer:
         job = Job(operation, payload, makes_room, post)
         turn = self.turn
         me = turn.check()
-        self._jobs.append(job)
         try:
+            self._jobs.append(job)
             with turn.lock:
                 if not job.done:
                     turn.holder = me
@@ -155,8 +155,8 @@ class Writer:
     def write_together(self, jobs: Sequence[Job[Any]]) -> None:
         """Carry several jobs of one thread as ``write`` does; each has its result or its error then."""
         self.turn.check()
-        self._jobs.extend(jobs)
         try:
+            self._jobs.extend(jobs)
             with self.turn:
                 if not all(job.done for job in jobs):
                     self._lead()
@@ -343,16 +343,19 @@ class Writer:
         for job in jobs:
             payload += job.payload
             makes_room = makes_room and job.makes_room
+        number = 0
+        opened: list[bytes] = []
         txn = store.begin_writing()
-        number = txn.id()
-        if not store.space.covers(number, payload, makes_room):
-            txn.abort()
-            store.reserve(payload, makes_room)
-            txn = store.begin_writing()
-            number = txn.id()
-        opened = store.handles.opened_in(txn)
-        recent, store.recent = store.recent, None
         try:
+            number = txn.id()
+            if not store.space.covers(number, payload, makes_room):
+                txn.abort()
+                number = 0
+                store.reserve(payload, makes_room)
+                txn = store.begin_writing()
+                number = txn.id()
+            opened = store.handles.opened_in(txn)
+            recent, store.recent = store.recent, None
             if recent is not None and recent.number + 1 == number:
                 work = recent
                 work.go_on(txn, number)
@@ -373,6 +376,8 @@ class Writer:
                 txn.abort()
                 return work
             txn.commit()
+            for job in jobs:
+                job.done = True  # here, where an interrupt that comes in between is dealt with
             if opened:
                 opened = store.handles.opened_in(txn)  # what was opened is valid everywhere from now on
             if changed:
@@ -380,7 +385,7 @@ class Writer:
             if store.syncer is not None and not store.syncer.is_asked:
                 store.syncer.ask()
         except BaseException:
-            if store.last_transaction() >= number:
+            if number and store.last_transaction() >= number:
                 # Interrupted after the commit: it stands, and the callers' results with it.
                 for job in jobs:
                     job.done = True
