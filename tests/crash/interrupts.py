@@ -1,4 +1,4 @@
-"""Interrupts an operation by KeyboardInterrupt at every moment at which Python may run a signal handler, and looks at what is left."""
+"""Interrupts operations by KeyboardInterrupt wherever Python may run a signal handler, and looks at what is left."""
 
 import dis
 import gc

@@ -62,18 +62,18 @@ def _newest_first(original: Function) -> Function:
 def _asleep_at_once(original: Function) -> Function:
     """Wait as it is done, but without a look between asking to be woken and sleeping."""
 
-    def until(room: Any, attempt: Any, new_waiter: Any, deadline: Any) -> Any:
+    def wait(room: Any, attempt: Any, new_waiter: Any, deadline: Any) -> Any:
         looked = 0
 
         def look() -> Any:
             nonlocal looked
             looked += 1
-            # The first is that before all waiting, the second that after the bell was armed.
-            return attempt() if looked != 2 else []
+            # The first is that after the bell was armed.
+            return attempt() if looked > 1 else []
 
         return original(room, look, new_waiter, deadline)
 
-    return until
+    return wait
 
 
 def _settled_at_the_entrance(original: Function) -> Function:
@@ -102,11 +102,10 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "acknowledged at the entrance": ("receiving:Receiving.__enter__", _settled_at_the_entrance),
     "batches torn": ("engine.local.engine:LocalEngine.put", _one_by_one),
     "newest first": ("engine.local.take:take", _newest_first),
-    "no look before sleeping": ("waiting:WaitingRoom.until", _asleep_at_once),
+    "no look before sleeping": ("waiting:WaitingRoom.wait", _asleep_at_once),
     "nothing deleted": ("engine.local.prune:sweep", _instead(lambda *_: 0)),
     "files not looked at": ("engine.local.store:Store.check_files", _instead(lambda store: None)),
     "map not followed": ("engine.local.store:Store.follow_map", _instead(lambda store: None)),
-    "wall clock": ("engine.clock:Clock.boot_ns", _instead(lambda clock: clock.wall_ns())),
 }
 
 

@@ -1,6 +1,7 @@
 """The rows of the long run that are about processes which die, stop, fork, wait and are interrupted."""
 
 import itertools
+import logging
 import pathlib
 import random
 import shutil
@@ -8,10 +9,10 @@ import time
 from collections.abc import Callable
 
 from persipubsub import Durability
-from tests.crash import failpoints, histories, linear, points, scenarios
+from tests.crash import failpoints, fencing, histories, interrupts, linear, points, races, scenarios
 from tests.crash.storm import Weather, growing, storm
 from tests.process.support import Children
-from tests.soak.protocol import Figure, Outcome, Row
+from tests.soak.protocol import Figure, Outcome, Row, percentile
 
 DURABILITIES = (Durability.PROCESS, Durability.COMMIT, Durability.FULL)
 #: Kills of one storm; a queue is made for each.
@@ -116,6 +117,56 @@ def _histories(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     return Outcome(number, findings, {"operations": operations})
 
 
+def _interrupts(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    """Interrupt at every moment, in a random order."""
+    logging.disable(logging.CRITICAL)
+    findings: list[str] = []
+    tried = there = 0
+    deadline = time.monotonic() + seconds
+    children = Children()
+    try:
+        for number, act in enumerate(interrupts.ACTS):
+            bench = interrupts.Bench(folder / act, children.new("forkserver"), Durability.PROCESS)
+            count = bench.count(act)
+            there += count
+            until = time.monotonic() + (deadline - time.monotonic()) / (len(interrupts.ACTS) - number)
+            for nth in random.Random(seed).sample(range(1, count + 1), count):
+                if time.monotonic() > until or findings:
+                    break
+                reached, found = bench.trial(act, nth)
+                tried += reached
+                findings += found
+            bench.close()
+    finally:
+        children.end()
+    return Outcome(tried, findings, {"moments": there, "tried": tried})
+
+
+def _races(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    """Race until the time is over."""
+    children = Children()
+    try:
+        found = races.race(children.new("forkserver"), folder, seed, seconds, 1_000_000)
+    finally:
+        children.end()
+    figures: dict[str, Figure] = {
+        "p50 s": percentile(found.rounds, 0.5),
+        "p99.9 s": percentile(found.rounds, 0.999),
+        "max s": max(found.rounds),
+    }
+    return Outcome(len(found.rounds), [f"{found.lost} wake-ups were lost"] if found.lost else [], figures)
+
+
+def _late(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    """Come late until the time is over."""
+    deadline = time.monotonic() + seconds
+    number, findings = 0, list[str]()
+    while not number or (time.monotonic() < deadline and not findings):
+        findings = fencing.late(folder / str(number), seed + number, 1000)
+        number += 1
+    return Outcome(1000 * number, findings)
+
+
 ROWS = [
     Row(
         "kill-storm",
@@ -148,5 +199,28 @@ ROWS = [
         "a queue that does one thing after another could have shown the same",
         _histories,
         "process, commit, full, one queue after another",
+    ),
+    Row(
+        "interrupts",
+        "receive, receive_view, a loop and send, interrupted at every moment at which Python may run a signal handler",
+        "nothing acknowledged that was not handled, nothing left held or locked, the next message arrives",
+        _interrupts,
+        "process",
+    ),
+    Row(
+        "wake-ups",
+        "two processes that wake each other, at every moment of the way to sleep",
+        f"nobody waits for more than {races.LOST:g} s",
+        _races,
+        "process",
+    ),
+    Row(
+        "late-settlements",
+        "acknowledgements, returns, rejections and extensions after the lease ended and another took the message, "
+        "while the wall clock is set back and forth by a day",
+        "each raises LeaseLostError and changes nothing",
+        _late,
+        "process",
+        share=0.5,
     ),
 ]
