@@ -1,6 +1,7 @@
 """Interrupts operations by KeyboardInterrupt wherever Python may run a signal handler, and looks at what is left."""
 
 import dis
+import functools
 import gc
 import os
 import pathlib
@@ -21,6 +22,17 @@ Log = list[str]
 _CALLS = {name for name in dis.opname if name.startswith("CALL") and "INTRINSIC" not in name}
 
 
+@functools.cache
+def _handlers(code: types.CodeType) -> list[Any]:
+    parse: Any = dis._parse_exception_table  # type: ignore[attr-defined]
+    return list(parse(code))
+
+
+def _handler(code: types.CodeType, at: int) -> int | None:
+    """Return where an exception that is raised at an instruction is handled."""
+    return next((entry.target for entry in _handlers(code) if entry.start <= at < entry.end), None)
+
+
 class Interruption:
     """Raises KeyboardInterrupt in this thread at the nth moment at which Python may run a signal handler, or counts.
 
@@ -35,7 +47,7 @@ class Interruption:
         self._nth = nth
         self._code: dict[types.CodeType, bytes] = {}
         #: By frame, the instruction before; and the frames whose last call was of a Python function.
-        self._before: dict[types.FrameType, str] = {}
+        self._before: dict[types.FrameType, int] = {}
         self._callers: set[types.FrameType | None] = set()
 
     def trace(self, frame: types.FrameType, event: str, _: Any) -> Any:
@@ -60,11 +72,15 @@ class Interruption:
 
     def _step(self, frame: types.FrameType) -> None:
         code = self._code.setdefault(frame.f_code, frame.f_code.co_code)
-        now, before = dis.opname[code[frame.f_lasti]], self._before.get(frame, "")
-        self._before[frame] = now
-        if (before in _CALLS and frame not in self._callers) or "JUMP_BACKWARD" in before:
+        at, last = frame.f_lasti, self._before.get(frame)
+        self._before[frame] = at
+        before = "" if last is None else dis.opname[code[last]]
+        called = before in _CALLS and frame not in self._callers
+        # Python raises at the call, a tracer behind it: both must be in the hands of the same handler.
+        moment = last is not None and (called or "JUMP_BACKWARD" in before)
+        if moment and _handler(frame.f_code, last or 0) == _handler(frame.f_code, at):
             self._pass(frame)
-        if now in _CALLS:
+        if dis.opname[code[at]] in _CALLS:
             self._callers.discard(frame)
 
     def _pass(self, frame: types.FrameType) -> None:
