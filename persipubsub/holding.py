@@ -114,11 +114,18 @@ class Holder(Generic[M]):
                 before()
             return engine.take(self.identifier, max_messages, lease_ns, with_data=not for_view)
 
+        return self._take_decoded(take, deadline, decode=not for_view)
+
+    def _take_decoded(self, take: Take, deadline: float | None, *, decode: bool) -> list[M]:
         while True:
             taken = self.wait(take, deadline)
             if not taken:
                 return []
-            messages = self.decode(taken, decode=not for_view)
+            try:
+                messages = self.decode(taken, decode=decode)
+            except BaseException:
+                self.release(taken)  # the caller never gets them
+                raise
             if messages:
                 return messages
 
@@ -133,13 +140,7 @@ class Holder(Generic[M]):
             delivery = engine.take_newest(self.identifier, lease_ns)
             return [] if delivery is None else [delivery]
 
-        while True:
-            taken = self.wait(newest, deadline)
-            if not taken:
-                return []
-            messages = self.decode(taken)
-            if messages:
-                return messages
+        return self._take_decoded(newest, deadline, decode=True)
 
     def pop(self, deadline: float | None) -> M | None:
         """Take and settle one message in one transaction."""

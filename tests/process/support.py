@@ -125,8 +125,11 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process and wait for its end."""
-        if self._process.is_alive():
-            self.signal(signal.SIGKILL)
+        try:
+            if self._process.is_alive():
+                self.signal(signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it was faster
         self._process.join(BOUND)
         self._pipe.close()
 

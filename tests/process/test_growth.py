@@ -81,6 +81,21 @@ def grow(here: Here, path: pathlib.Path) -> None:
         env.new_publisher().send(bytes(3 * MIB))
 
 
+@pytest.mark.parametrize("durability", [Durability.FULL, Durability.PROCESS])
+def test_subscriber_is_removed_after_another_process_grew_the_map(
+    tmp_path: pathlib.Path, children: Children, durability: Durability
+) -> None:
+    path = tmp_path / "queue"
+    with Environment(path) as env:
+        control = env.new_control({"quick", "idle"}, durability=durability, map_size=MIB, lock_timeout=1.0)
+        env.new_publisher().send(b"before")
+        children.new().do(grow, path)
+        # This process learns of it while it keeps its own transactions out.
+        assert control.remove_subscriber("idle")
+        assert control.subscriber_ids == {"quick"}
+    support.assert_sound(path)
+
+
 def test_view_is_left_alone_while_the_map_grows(tmp_path: pathlib.Path, children: Children) -> None:
     path = tmp_path / "queue"
     with Environment(path) as env:

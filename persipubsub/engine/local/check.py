@@ -38,10 +38,11 @@ def check(store: Store) -> list[Finding]:
             findings.extend(_messages(work))
             positions: dict[int, int] = {}
             holders: dict[int, int] = {}
-            for identifier in roster.names(work):
-                if format.subscriber_db(identifier.encode()) in names:
-                    findings.extend(_subscriber(Desk(work, identifier), positions, holders))
-            if len(names) == len(roster.names(work)):
+            there = roster.names(work)
+            ready = [identifier for identifier in there if work.can_read(identifier)]
+            for identifier in ready:
+                findings.extend(_subscriber(Desk(work, identifier), positions, holders))
+            if ready == there:
                 findings.extend(_pending(work, positions, holders))
             findings.extend(_gone(work))
             findings.extend(_deduplication(work))

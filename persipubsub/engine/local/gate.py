@@ -11,9 +11,11 @@ class Gate:
 
     def __init__(self) -> None:
         """Start open."""
-        self._changed = threading.Condition(threading.RLock())
+        # Taken by itself: an interrupt cannot come between its methods, which are written in C, and the block.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._inside: dict[int, int] = {}
-        self._views = 0
+        self._views: set[object] = set()
         self._closed_by: int | None = None
 
     def enter(self) -> None:
@@ -22,7 +24,7 @@ class Gate:
         A thread that is inside already does not wait: who wants to be alone waits for it.
         """
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             while self._closed_by not in (None, me) and me not in self._inside:
                 self._changed.wait()
             self._inside[me] = self._inside.get(me, 0) + 1
@@ -30,7 +32,7 @@ class Gate:
     def leave(self) -> None:
         """Announce the end of a transaction that this thread began."""
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             left = self._inside[me] - 1
             if left:
                 self._inside[me] = left
@@ -48,25 +50,49 @@ class Gate:
     @contextmanager
     def view(self) -> Iterator[None]:
         """Announce a read transaction that lasts while the user's code runs."""
-        self.enter()
-        with self._changed:
-            self._views += 1
+        token = object()
+        before = self.level()
         try:
+            self.enter()
+            self._views.add(token)
             yield
         finally:
-            with self._changed:
-                self._views -= 1
-            self.leave()
+            try:
+                self._views.discard(token)
+                self.go_back(before)
+            except BaseException:
+                self._views.discard(token)  # interrupted: doing it twice does no harm
+                self.go_back(before)
+                raise
+
+    def level(self) -> int:
+        """Return how many transactions this thread has announced."""
+        return self._inside.get(threading.get_ident(), 0)
+
+    def go_back(self, level: int) -> None:
+        """Announce the end of all transactions of this thread since there were ``level``; twice does no harm."""
+        me = threading.get_ident()
+        with self._lock:
+            if level:
+                self._inside[me] = level
+            else:
+                self._inside.pop(me, None)
+            if self._closed_by is not None:
+                self._changed.notify_all()
 
     @contextmanager
     def alone(self, timeout: float) -> Iterator[bool]:
         """Keep all transactions out; gives False, keeping nobody out, if that is not possible in time.
 
-        It is impossible at once if this very thread is inside (a ``receive_view`` block).
+        It is impossible at once if this very thread is inside (a ``receive_view`` block). A thread that keeps
+        the others out already may do so once more: the map may have to grow meanwhile.
         """
         me = threading.get_ident()
+        if self._closed_by == me:
+            yield me not in self._inside
+            return
         deadline = time.monotonic() + timeout
-        with self._changed:
+        with self._lock:
             granted = me not in self._inside
             while granted and self._closed_by is not None:
                 granted = self._changed.wait(deadline - time.monotonic()) or self._closed_by is None
@@ -82,15 +108,15 @@ class Gate:
             yield granted
         finally:
             if granted:
-                with self._changed:
+                with self._lock:
                     self._closed_by = None
                     self._changed.notify_all()
 
     def hold(self, timeout: float) -> bool:
         """Keep all transactions out but views, until ``release``; for the moment of a fork."""
         deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._closed_by is not None or sum(self._inside.values()) > self._views:
+        with self._lock:
+            while self._closed_by is not None or sum(self._inside.values()) > len(self._views):
                 if not self._changed.wait(min(0.05, deadline - time.monotonic())) and time.monotonic() > deadline:
                     return False
             self._closed_by = threading.get_ident()
@@ -98,11 +124,12 @@ class Gate:
 
     def release(self) -> None:
         """End a ``hold``."""
-        with self._changed:
+        with self._lock:
             self._closed_by = None
             self._changed.notify_all()
 
     def abandon(self) -> None:
         """Start anew in a forked child, where a thread that held the lock does not exist."""
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closed_by = None

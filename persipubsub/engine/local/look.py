@@ -43,7 +43,7 @@ def statistics(store: Store) -> Statistics:
             subscribers=tuple(
                 _subscriber(work, identifier, following)
                 for identifier in roster.names(work)
-                if format.subscriber_db(identifier.encode()) in names  # not one added since
+                if work.can_read(identifier)  # not one added since
             ),
         )
 

@@ -46,7 +46,7 @@ class Reader:
 
     @contextmanager
     def read(self, *names: bytes) -> Iterator[Transaction]:
-        """Give a read transaction; the sub-databases ``names`` are made ready for it.
+        """Give a read transaction; the sub-databases ``names`` are made ready for it, as far as they exist.
 
         Buffers that come from it die with it.
         """
@@ -60,12 +60,21 @@ class Reader:
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
         """Give a read transaction in which no sub-database is made ready."""
-        with self._store.gate:
+        gate = self._store.gate
+        level = gate.level()
+        try:
+            gate.enter()
             txn = self._begin()
             try:
                 yield txn
             finally:
                 txn.abort()
+        finally:
+            try:
+                gate.go_back(level)
+            except BaseException:
+                gate.go_back(level)  # interrupted: once more
+                raise
 
     @contextmanager
     def view(self, *names: bytes) -> Iterator[View]:
@@ -78,11 +87,19 @@ class Reader:
             try:
                 yield view
             finally:
-                self._views.discard(view)
-                view.release()
-                txn, view.txn = view.txn, None
-                if txn is not None:
-                    txn.abort()
+                try:
+                    self._end(view)
+                except BaseException:
+                    self._end(view)  # interrupted: once more
+                    raise
+
+    def _end(self, view: View) -> None:
+        self._views.discard(view)
+        view.release()
+        txn = view.txn
+        if txn is not None:
+            txn.abort()
+            view.txn = None
 
     def abandon(self) -> bool:
         """Let go of the views that a forked child inherited, without ending the parent's; False if one is in use."""
@@ -96,7 +113,7 @@ class Reader:
 
     def _make_ready(self, names: tuple[bytes, ...]) -> None:
         if not self._store.handles.have((*format.FIXED_DBS, *names)):
-            self._store.write(lambda work: [work.handle(name) for name in names], makes_room=True)
+            self._store.write(lambda work: work.make_ready(names), makes_room=True)
 
     def _begin(self) -> Transaction:
         store = self._store

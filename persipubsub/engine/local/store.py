@@ -435,6 +435,13 @@ class Store:
             self.env.set_mapsize(size)
         self.writer.events.append(events.grew(before, size))
 
+    def renew_handles(self, error: lmdb.Error) -> None:
+        """Forget all handles: that of a sub-database which another process deleted does not even create it anew."""
+        with self.gate.alone(self.lock_timeout) as granted:
+            if not granted:
+                raise translate(error, self.path) from error
+            self._reopen()
+
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""
         with self.gate.alone(self.lock_timeout) as granted:

@@ -81,14 +81,18 @@ class Taker:
             lease = Lease(self.owner(), lease_ns, slot, with_data)
             taken: list[Delivery] = []
             try:
-                result = self._take(identifier, lease, max_messages, None, settle, outgoing)
-                taken = result.deliveries
-            finally:
-                self._batches.start(identifier, slot, lease.owner, taken)
-            settle, outgoing = (), ()
-            complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
-            if complete or not result.more:
-                return complete
+                try:
+                    result = self._take(identifier, lease, max_messages, None, settle, outgoing)
+                    taken = result.deliveries
+                finally:
+                    self._batches.start(identifier, slot, lease.owner, taken)
+                settle, outgoing = (), ()
+                complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
+                if complete or not result.more:
+                    return complete
+            except BaseException:
+                self.release(identifier, [delivery.receipt for delivery in taken])
+                raise
 
     def take_newest(self, identifier: str, lease_ns: int | None) -> Delivery | None:
         """Take the newest message."""
@@ -162,17 +166,23 @@ class Taker:
         def undo(taken: Taken) -> None:
             self.release(identifier, [delivery.receipt for delivery in taken.deliveries])
 
-        if step is None and not publication:
-            taken = self._store.write(taking.run, makes_room=True, undo=undo, post=lambda: taking)
-        else:
-            taken = self._store.write(
-                settle_publish_and_take, payload=publication.size, makes_room=not publication, undo=undo
-            )
-        if receipts:
-            self._batches.done(identifier, receipts)
-        if look_for_deaths:
-            self._looked[identifier] = now
-        self._introduced[identifier] = taken.number
+        taken: Taken | None = None
+        try:
+            if step is None and not publication:
+                taken = self._store.write(taking.run, makes_room=True, undo=undo, post=lambda: taking)
+            else:
+                taken = self._store.write(
+                    settle_publish_and_take, payload=publication.size, makes_room=not publication, undo=undo
+                )
+            if receipts:
+                self._batches.done(identifier, receipts)
+            if look_for_deaths:
+                self._looked[identifier] = now
+            self._introduced[identifier] = taken.number
+        except BaseException:
+            if taken is not None:
+                undo(taken)  # the caller, who is interrupted, never gets it
+            raise
         return taken
 
     def _complete(self, identifier: str, delivery: Delivery, with_data: bool) -> bool:

@@ -33,8 +33,7 @@ class Handles:
     def have(self, names: Iterable[bytes]) -> bool:
         """Tell whether all of ``names`` are open for any transaction that begins now.
 
-        What a write transaction under way has opened is valid nowhere else before its commit; it counts from the next
-        write transaction on.
+        What a write transaction under way has opened is valid nowhere else before its commit.
         """
         opened = self._opened
         return all(name in self._open and name not in opened for name in names)
@@ -152,6 +151,18 @@ class Work:
     def handle(self, name: bytes, *, create: bool = False) -> Database:
         """Return the handle of a sub-database."""
         return self.store.handles.open(name, self.txn, create=create)
+
+    def make_ready(self, names: Iterable[bytes]) -> None:
+        """Open sub-databases; one that another process has deleted meanwhile is left out."""
+        for name in names:
+            try:
+                self.handle(name)
+            except lmdb.NotFoundError:
+                pass
+
+    def can_read(self, identifier: str) -> bool:
+        """Tell whether the queue of a subscriber is open: it is not if the subscriber was added a moment ago."""
+        return self.store.handles.have((format.subscriber_db(identifier.encode()),))
 
     def ring_for_messages(self) -> None:
         """Wake waiting subscribers after the commit."""

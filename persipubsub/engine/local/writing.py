@@ -160,8 +160,8 @@ class Writer:
         job = Job(operation, payload, makes_room, post)
         turn = self.turn
         me = turn.check()
-        self._jobs.append(job)
         try:
+            self._jobs.append(job)
             while not job.done:
                 if turn.lock.locked():
                     self._wait_for(job)
@@ -187,8 +187,8 @@ class Writer:
     def write_together(self, jobs: Sequence[Job[Any]]) -> None:
         """Carry several jobs of one thread as ``write`` does; each has its result or its error then."""
         self.turn.check()
-        self._jobs.extend(jobs)
         try:
+            self._jobs.extend(jobs)
             with self.turn:
                 if not all(job.done for job in jobs):
                     self._lead()
@@ -377,6 +377,8 @@ class Writer:
             store.follow_map()
         elif isinstance(error, lmdb.DbsFullError):
             store.raise_max_dbs(error)
+        elif isinstance(error, lmdb.BadDbiError) and attempt == 1:
+            store.renew_handles(error)
         else:
             raise store.explain(error) from error
 
@@ -387,16 +389,19 @@ class Writer:
         for job in jobs:
             payload += job.payload
             makes_room = makes_room and job.makes_room
+        number = 0
+        opened: list[bytes] = []
         txn = store.begin_writing()
-        number = txn.id()
-        if not store.space.covers(number, payload, makes_room):
-            txn.abort()
-            store.reserve(payload, makes_room)
-            txn = store.begin_writing()
-            number = txn.id()
-        opened = store.handles.opened_in(txn)
-        recent, store.recent = store.recent, None
         try:
+            number = txn.id()
+            if not store.space.covers(number, payload, makes_room):
+                txn.abort()
+                number = 0
+                store.reserve(payload, makes_room)
+                txn = store.begin_writing()
+                number = txn.id()
+            opened = store.handles.opened_in(txn)
+            recent, store.recent = store.recent, None
             if recent is not None and recent.number + 1 == number:
                 work = recent
                 work.go_on(txn, number)
@@ -417,12 +422,16 @@ class Writer:
                 txn.abort()
                 return work
             txn.commit()
+            for job in jobs:
+                job.done = True  # here, where an interrupt that comes in between is dealt with
+            if opened:
+                opened = store.handles.opened_in(txn)  # what was opened is valid everywhere from now on
             if changed:
                 store.recent = work
             if store.syncer is not None and not store.syncer.is_asked:
                 store.syncer.ask()
         except BaseException:
-            if store.last_transaction() >= number:
+            if number and store.last_transaction() >= number:
                 # Interrupted after the commit: it stands, and the callers' results with it.
                 for job in jobs:
                     job.done = True

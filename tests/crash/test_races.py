@@ -1,0 +1,38 @@
+"""No wake-up is lost, and no late settlement is accepted."""
+
+import pathlib
+
+import pytest
+
+from tests.contract.support import FakeClock
+from tests.crash import failpoints, fencing, planted, races
+from tests.process.support import BOUND, Children
+
+
+def test_no_wake_up_is_lost(tmp_path: pathlib.Path, children: Children) -> None:
+    found = races.race(children.new("forkserver"), tmp_path, 1, BOUND, 3000)
+    assert len(found.rounds) == 3000
+    assert found.lost == 0
+
+
+def test_race_finds(tmp_path: pathlib.Path, children: Children) -> None:
+    bugs = ["no look before sleeping"]
+    assert races.race(children.new("forkserver"), tmp_path, 1, BOUND, 20_000, bugs).lost == 1
+
+
+def test_late_settlements_are_refused(tmp_path: pathlib.Path) -> None:
+    assert fencing.late(tmp_path / "queue", 1, 500) == []
+
+
+@pytest.mark.parametrize(
+    ("bug", "finding"),
+    [("no fencing token", "a late settlement was accepted"), ("wall clock", "was not followed by")],
+)
+def test_fencing_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, bug: str, finding: str) -> None:
+    if bug == "wall clock":
+        monkeypatch.setattr(FakeClock, "boot_ns", FakeClock.wall_ns)
+    else:
+        where, wrap = planted.PLANTED[bug]
+        owner, name = failpoints.find(where)
+        monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
+    assert finding in "\n".join(fencing.late(tmp_path / "queue", 1, 50))

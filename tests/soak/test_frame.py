@@ -1,0 +1,119 @@
+"""The frame of the long run: rows plug in, time is shared, and what goes wrong is seen."""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.soak import __main__ as soak
+from tests.soak import machine, registry
+from tests.soak.protocol import Outcome, Row, percentile
+
+
+def good(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    (folder / "queue").mkdir()
+    return Outcome(300, [], {"seed": seed, "seconds": seconds})
+
+
+def bad(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    return Outcome(7, ["message 5 was lost"])
+
+
+def idle(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    return Outcome(0, [])
+
+
+def raising(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    raise ValueError("of the row")
+
+
+def killed(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Outcome(1, [])
+
+
+def hanging(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    while True:
+        time.sleep(1)
+
+
+ROWS = [
+    Row("good", "what stands", "no finding", good, share=3),
+    Row("bad", "what does not", "no finding", bad),
+    Row("idle", "what tries nothing", "something", idle),
+    Row("raising", "what raises", "no error", raising),
+    Row("killed", "what dies", "no signal", killed),
+    Row("hanging", "what hangs", "an end", hanging),
+]
+
+
+@pytest.fixture
+def rows(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Let the rows be those of this file, here and in the processes of the rows."""
+    package = tmp_path / "plugged"
+    package.mkdir()
+    (package / "soak_rows.py").write_text("from tests.soak.test_frame import ROWS\n")
+    monkeypatch.setattr(registry, "_TESTS", tmp_path)
+    monkeypatch.setattr(registry, "PACKAGE", "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    start = "import sys, pathlib, tests.soak.registry as r; r._TESTS = pathlib.Path(sys.argv.pop(1)); r.PACKAGE = ''; "
+    start += "sys.path.insert(0, str(r._TESTS)); import tests.soak.one as o; o.main()"
+    monkeypatch.setattr(soak, "COMMAND", [sys.executable, "-c", start, str(tmp_path)])
+    return tmp_path
+
+
+def test_scorecard(rows: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = rows / "out.json"
+    given = ["--minutes", "0.2", "--seed", "7", "--json", str(result), "--rows", "good", "bad"]
+    assert soak.main([*given, "--folder", str(rows)]) == 1
+    printed = capsys.readouterr().out
+    for line in (
+        "seed 7, 0.2 minutes",
+        "stands  good: what stands",
+        "0 failures in 300: below 1.000% each, at 95 % confidence",
+        "seed 7, seconds 9",
+        "FAILED  bad: what does not",
+        "1 findings in 7 trials",
+        "! message 5 was lost",
+        "1 of 2 rows stand; not: bad",
+        f"filesystem: {machine.filesystem(rows)}",
+    ):
+        assert line in printed, line
+    stored = json.loads(result.read_text())
+    assert stored["seed"] == 7
+    assert {"persipubsub", "python", "lmdb", "filesystem"} <= stored["machine"].keys()
+    assert [(row["id"], row["stands"], row["bound"]) for row in stored["rows"]] == [
+        ("good", True, 0.01),
+        ("bad", False, None),
+    ]
+    assert soak.main(["--minutes", "0.01", "--rows", "good"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [("raising", "ValueError: of the row"), ("killed", "ended with -9"), ("hanging", "the row hung")],
+)
+def test_what_ends_a_row_is_a_finding(rows: pathlib.Path, name: str, finding: str) -> None:
+    row = registry.rows()[name]
+    outcome = soak.run_row(row, 1, 1.0, rows, grace=30.0 if name != "hanging" else 1.0)
+    assert not outcome.stands
+    assert finding in "\n".join(outcome.findings)
+
+
+def test_what_tries_nothing_does_not_stand(rows: pathlib.Path) -> None:
+    assert not soak.run_row(registry.rows()["idle"], 1, 0.1, rows).stands
+
+
+def test_rows_of_the_project_are_found() -> None:
+    found = registry.rows()
+    assert all(row.id == name and row.meaning and row.target for name, row in found.items())
+
+
+def test_percentile() -> None:
+    assert percentile([], 0.5) is None
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([3.0, 1.0, 2.0], 0.99) == 3.0
