@@ -18,6 +18,7 @@
     │   ├── QueueBusyError              another process holds the queue for too long
     │   ├── QueueReplacedError          the files were exchanged underneath
     │   └── StorageError                the operating system refused a read or a write
+    │       └── StorageFailedError      the disk failed; the queue has to be opened again
     ├── SubscriberError
     │   └── UnknownSubscriberError      no such subscriber (also LookupError)
     ├── MessageError                    a message or its options cannot be taken (also ValueError)
@@ -97,6 +98,13 @@ class QueueReplacedError(QueueError):
 
 class StorageError(QueueError, OSError):
     """The operating system or LMDB refused an operation; nothing was committed."""
+
+
+class StorageFailedError(StorageError):
+    """A write or a sync failed on the disk; this process uses the queue no more until it has opened it again.
+
+    Whether the operation under way was stored shows then. With durability ``full`` all that returned before was.
+    """
 
 
 class SubscriberError(PersipubsubError):

@@ -15,7 +15,7 @@ _EXPORTED = (
     "Statistics SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
     "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
-    "StorageError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
+    "StorageError StorageFailedError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
     "MessageTooLargeError SettingsError IdentifierError PositionError LeaseLostError ClosedError "
     "UnsupportedByEngineError"
 )

@@ -93,6 +93,14 @@ def write_durably(path: pathlib.Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def make_folders(folder: pathlib.Path) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    if not folder.is_dir():
+        make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Make the entries of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -116,8 +124,8 @@ def identity(folder: pathlib.Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def inspect(folder: pathlib.Path) -> None:
-    """Look at a folder before LMDB opens it, changing nothing.
+def inspect(folder: pathlib.Path) -> str | None:
+    """Look at a folder before LMDB opens it, changing nothing; return why its pages have to be verified, if so.
 
     :raise QueueNotFoundError: nothing is there
     :raise NotAQueueError: something else is there
@@ -157,7 +165,7 @@ def inspect(folder: pathlib.Path) -> None:
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
     if os.stat(folder / BOARD).st_size < board.SIZE:
         raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
-    _inspect_data(folder / DATA)
+    return _inspect_data(folder / DATA)
 
 
 def _may(path: pathlib.Path, wanted: int) -> bool:
@@ -165,7 +173,7 @@ def _may(path: pathlib.Path, wanted: int) -> bool:
     return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _inspect_data(path: pathlib.Path) -> None:
+def _inspect_data(path: pathlib.Path) -> str | None:
     # Reading data.mdb beside LMDB is safe: LMDB keeps its record locks on lock.mdb.
     with open(path, "rb") as stream:
         head = stream.read(2 * 65536)
@@ -181,13 +189,9 @@ def _inspect_data(path: pathlib.Path) -> None:
         raise QueueDamagedError(f"The second page of {path} is overwritten or missing; restore it from a backup.")
     last_page = max((first, second), key=lambda meta: meta[2])[1]
     if size < (last_page + 1) * page_size:
-        # A file may lawfully end before its last page, if that one is free: let the slow look decide.
-        findings = verify_pages(path.parent)
-        if findings:
-            raise QueueDamagedError(
-                f"{path} is truncated: {size} bytes of {(last_page + 1) * page_size} ({findings[0]}); "
-                "restore the queue from a backup."
-            )
+        # It may lawfully end before its last page, if that one is free: the slow look decides.
+        return f"{path} has {size} bytes of {(last_page + 1) * page_size}"
+    return None
 
 
 def verify_pages(folder: pathlib.Path) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from persipubsub.engine import forking
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import boot, files, format, locks, roster
+from persipubsub.engine.local import doubt, files, format, locks, roster, trust
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.store import Store, first_map_size, write_new
 from persipubsub.engine.local.work import Work, settings_records
@@ -55,7 +55,7 @@ def create_local(path: pathlib.Path, settings: Settings, subscribers: Mapping[st
     if _is_there(path):
         return False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(path.parent)
         _sweep(path)
         building = path.parent / f".{path.name}.{secrets.token_hex(8)}.new"
         building.mkdir(mode=0o700)
@@ -192,7 +192,7 @@ def open_local(path: pathlib.Path) -> LocalEngine:
 
     :raise OpenError: there is none, or it cannot be used
     """
-    files.inspect(path)
+    shortfall = files.inspect(path)
     with _guard:
         identity = files.identity(path)
         store = _stores.get(identity)
@@ -200,13 +200,15 @@ def open_local(path: pathlib.Path) -> LocalEngine:
             while _inherited:
                 _inherited[-1].let_go()
                 _inherited.pop()
-            store = _stores[identity] = _open_store(path)
+            store = _stores[identity] = _open_store(path, shortfall)
         store.users += 1
     return LocalEngine(store, lambda: _release(identity, store))
 
 
-def _open_store(path: pathlib.Path) -> Store:
-    boot.check_after_power_cut(path)
+def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
+    why = doubt.reason(path) or shortfall
+    if why is not None:
+        trust.verify(path, why)
     store = Store(path, Durability.FULL, None, clock)
     try:
         _enter(store)
@@ -219,8 +221,10 @@ def _open_store(path: pathlib.Path) -> Store:
                 store.reopen(durability)
         store.env.reader_check()
         store.bells.sweep()
-        if durability is Durability.PROCESS:
-            boot.note(path)
+        if why is not None:
+            trust.dispel(store, why)
+        elif durability is Durability.PROCESS:
+            doubt.note_boot(path)
     except BaseException:
         store.close()
         raise
@@ -244,15 +248,18 @@ def _release(identity: tuple[int, int], store: Store) -> None:
         store.users -= 1
         if store.users:
             return
-        last = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
+        alone = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
         try:
-            store.close()
-        except BaseException:
+            # Before the lock is dropped: whoever opens the queue next leaves a note of its own.
+            store.close(lambda: doubt.forget(store.path) if alone else None)
+        except QueueBusyError:
+            if alone:
+                store.locks.try_shared(locks.USERS)
             store.users += 1
             raise
-        _stores.pop(identity, None)
-        if last:
-            boot.forget(store.path)
+        finally:
+            if not store.users:
+                _stores.pop(identity, None)
 
 
 # -- fork ------------------------------------------------------------------------------------------

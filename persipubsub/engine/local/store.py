@@ -18,7 +18,7 @@ import msgspec
 
 from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import files, format, locks
+from persipubsub.engine.local import doubt, files, format, locks
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
@@ -36,6 +36,7 @@ from persipubsub.errors import (
     PersipubsubError,
     QueueBusyError,
     QueueReplacedError,
+    StorageFailedError,
 )
 from persipubsub.limits import Durability, Settings
 
@@ -71,6 +72,8 @@ class Store:
         self.settings_version = -1
         self._max_dbs = _FIRST_MAX_DBS
         self._closed = False
+        #: What the disk said when it failed.
+        self._failure: str | None = None
         self.gate = Gate()
         self.reader = Reader(self)
         self.read = self.reader.read
@@ -185,7 +188,7 @@ class Store:
         try:
             self.env.sync(True)
         except lmdb.Error as error:
-            raise translate(error, self.path) from error
+            raise self.fail(error) from error
         self._reopen(durability=durability)
 
     def _reopen(
@@ -201,10 +204,12 @@ class Store:
         self.env.close()
         self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
 
-    def close(self) -> None:
+    def close(self, synced: Callable[[], object] = lambda: None) -> None:
         """Close the environment; idempotent.
 
-        :raise QueueBusyError: this process still reads a view
+        :param synced: called when everything is on the disk, while the locks of this process are still held
+        :raise QueueBusyError: this process still reads a view; nothing was closed
+        :raise StorageError: what was written cannot be synced; all the same it is closed
         """
         with self.writer.turn, self.gate.alone(self.lock_timeout) as granted:
             if self._closed:
@@ -217,10 +222,12 @@ class Store:
             self._closed = True
             self._syncer.close()
             try:
-                if self.durability is Durability.PROCESS:
-                    self.env.sync(True)
+                if self._failure is None:
+                    if self.durability is Durability.PROCESS:
+                        self.env.sync(True)
+                    synced()
             except lmdb.Error as error:
-                raise translate(error, self.path) from error
+                raise self.fail(error) from error
             finally:
                 self.env.close()
                 self._drop_descriptors()
@@ -313,9 +320,36 @@ class Store:
 
     def explain(self, error: lmdb.Error) -> PersipubsubError:
         """Return what an error of LMDB in a write transaction means."""
-        if not self.space.is_backed and getattr(error, "code", 0) == errno.EIO:
+        failed = isinstance(error, lmdb.PanicError) or getattr(error, "code", 0) == errno.EIO
+        if failed and not self.space.is_backed and not self._sync_fails():
             return self.space.full()  # LMDB's name for a write that the disk took only a part of
-        return translate(error, self.path)
+        return self.fail(error) if failed else translate(error, self.path)
+
+    def _sync_fails(self) -> bool:
+        """Tell whether it was a sync that failed: that is told to every descriptor of the file, once."""
+        try:
+            os.fsync(self._data)
+        except OSError:
+            return True
+        return False
+
+    def fail(self, error: lmdb.Error) -> PersipubsubError:
+        """Use the environment no more, for a write or a sync has failed; return the error that says so.
+
+        The system may have dropped what could not be written and report success from now on: so what LMDB
+        believes to be on the disk need not be there.
+        """
+        if self._failure is None:
+            self._failure = str(error)
+            doubt.note_failure(self.path, self._failure)
+        return self._failed()
+
+    def _failed(self) -> StorageFailedError:
+        return StorageFailedError(
+            errno.EIO,
+            f"Queue {self.path}: the disk failed ({self._failure}), so this process does not use the queue any more. "
+            "Look after the disk, then close the queue and open it again: it is checked then",
+        )
 
     def _free_bytes(self) -> int:
         with self.gate:
@@ -331,11 +365,11 @@ class Store:
 
     def _sync(self) -> None:
         with self.gate:
-            if not self._closed:
+            if not self._closed and self._failure is None:
                 try:
                     self.env.sync(True)
-                except lmdb.Error:
-                    self._syncer.ask()  # the next round tries again; close() reports it
+                except lmdb.Error as error:
+                    self.fail(error)  # the next operation reports it
 
     def check_files(self) -> None:
         """Make sure that the queue is open, and that its files are still those that were opened.
@@ -344,10 +378,13 @@ class Store:
         writers at once.
 
         :raise ClosedError: the queue was closed
+        :raise StorageFailedError: the disk failed before
         :raise QueueReplacedError: the files were deleted or exchanged
         """
         if self._closed:
             raise ClosedError(f"Queue {self.path} was closed by this process.")
+        if self._failure is not None:
+            raise self._failed()
         now = time.monotonic()
         if os.fstat(self._data).st_nlink and now - self._files_seen < _GLANCE:
             return

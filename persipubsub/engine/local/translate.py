@@ -2,8 +2,10 @@
 
 import errno
 import os
+import struct
 
 import lmdb
+import msgspec
 
 from persipubsub.errors import (
     PersipubsubError,
@@ -63,6 +65,19 @@ for _name in ("ProblemError", "BadChecksumError", "CryptoFailError", "EnvEncrypt
     # Only where py-lmdb is built with LMDB 1.0; a queue is written in the 0.9 format.
     if hasattr(lmdb, _name):
         MEANINGS[getattr(lmdb, _name)] = (QueueDamagedError, _DAMAGED)
+
+
+#: What reading a record raises that is not one: it was damaged, or written by something else.
+UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
+
+
+def unreadable(error: Exception, path: object) -> PersipubsubError:
+    """Return the error of ours for one of ``UNREADABLE``, which may be one of ours already."""
+    if isinstance(error, PersipubsubError):
+        return error
+    return QueueDamagedError(
+        f"Queue {path}: a record cannot be read ({error}); run `persipubsub check` and restore a backup."
+    )
 
 
 def translate(error: lmdb.Error, path: object) -> PersipubsubError:

@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from persipubsub.engine.events import Event
-from persipubsub.engine.local.translate import translate
+from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.errors import QueueBusyError, StorageFullError
@@ -194,6 +194,8 @@ class Writer:
         opened = store.handles.opened_in(txn)
         try:
             return operation(Work(store, txn))
+        except UNREADABLE as error:
+            raise unreadable(error, store.path) from error
         finally:
             txn.abort()
             store.handles.forget(opened)
@@ -331,7 +333,7 @@ class Writer:
                 except lmdb.Error:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
-                    job.error = error
+                    job.error = unreadable(error, store.path) if isinstance(error, UNREADABLE) else error
                     txn.abort()
                     store.handles.forget(opened)
                     return None

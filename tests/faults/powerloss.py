@@ -1,0 +1,199 @@
+"""A recorded life of a queue, power cuts all along it, and the judgement of what is left."""
+
+import dataclasses
+import itertools
+import pathlib
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from persipubsub import Durability, Environment, Message, SubscriberSettings
+from persipubsub.engine.local import opening, syncing
+from tests.faults import judging
+from tests.faults.crew import Hand
+from tests.faults.judging import Found, Snapshot
+from tests.faults.powercut import MANNERS, Cut, PowerCut
+from tests.faults.recorder import Recorder
+
+#: Where the queue lies below the recorded folder: the folders in between are created by the deployment.
+WHERE = pathlib.Path("deployed", "here", "queue")
+
+
+@dataclasses.dataclass
+class Life:
+    """What was recorded, and what the queue looked like after each operation."""
+
+    recorder: Recorder
+    durability: Durability
+    snapshots: list[Snapshot] = dataclasses.field(default_factory=list)
+    #: Checksums of all payloads that were ever sent, by id.
+    sent: dict[int, int] = dataclasses.field(default_factory=dict)
+
+
+def live(root: pathlib.Path, durability: Durability, seed: int, operations: int) -> Life:
+    """Record the creation of a queue and ``operations`` random ones; the same seed does the same."""
+    source = random.Random(seed)
+    root.mkdir()
+    recorder = Recorder(root)
+    life = Life(recorder, durability, [()])
+    with _syncing_by_hand(), recorder.recording():
+        with recorder.operation():
+            env = Environment(root / WHERE)
+            settings = {"a": SubscriberSettings(max_deliveries=3), "b": SubscriberSettings()}
+            env.new_control(settings, durability=durability, map_size=1 << 20)
+        _note(life, env)
+        held: list[Message[bytes]] = []
+        for _ in range(operations):
+            work = _operation(env, source, held)
+            with recorder.operation():
+                work()
+            _note(life, env)
+            if durability is Durability.PROCESS and not source.randrange(4):
+                next(iter(opening._stores.values()))._sync()
+        while held:
+            with recorder.operation():
+                held.pop().ack()
+            _note(life, env)
+        with recorder.operation():
+            env.close()
+    with Environment(root / WHERE) as env:
+        _note(life, env)
+    return life
+
+
+def _note(life: Life, env: Environment) -> None:
+    shot = judging.snapshot(env)
+    life.snapshots.append(shot)
+    life.sent.update(shot[3])
+
+
+def _operation(env: Environment, source: random.Random, held: list[Message[bytes]]) -> Callable[[], object]:
+    """Return one operation that is one commit."""
+    sub, pub, control = env.new_subscriber("a"), env.new_publisher(), env.open_control()
+    kind = source.choice(["send", "send", "many", "large", "get", "get", "ack", "ack", "nack", "forget", "join"])
+    if kind == "get":
+
+        def get() -> None:
+            held.extend(sub.get_many(source.randrange(1, 4), timeout=0))
+
+        return get
+    if kind in ("ack", "nack") and held:
+        message = held.pop(source.randrange(len(held)))
+        return message.ack if kind == "ack" else lambda: message.nack(reason="later")
+    if kind == "many":
+        payloads = [source.randbytes(source.randrange(300)) for _ in range(source.randrange(2, 12))]
+        return lambda: pub.send_many(payloads)
+    if kind == "forget":
+        return lambda: env.new_subscriber("b").ack(source.randrange(1, 60))
+    if kind == "join":
+        name = f"guest {source.randrange(3)}"
+        if name in control.subscriber_ids:
+            return lambda: control.remove_subscriber(name)
+        return lambda: control.add_subscriber(name, start="first")
+    data = source.randbytes(source.randrange(5_000, 60_000) if kind == "large" else source.randrange(2_500))
+    return lambda: pub.send(data)
+
+
+@contextmanager
+def _syncing_by_hand() -> Iterator[None]:
+    """Keep the background sync away: when it runs would be chance."""
+    before = syncing.Syncer.ask
+    syncing.Syncer.ask = lambda self: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        syncing.Syncer.ask = before  # type: ignore[method-assign]
+
+
+# -- judging --------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Verdict:
+    """What became of the queue at all cuts."""
+
+    cuts: int = 0
+    findings: list[str] = dataclasses.field(default_factory=list)
+    #: Cuts before the queue was there, after which it was not.
+    absent: int = 0
+    #: The largest number of returned commits that one cut took.
+    deepest: int = 0
+    #: Cuts after which the queue was refused as damaged.
+    refused: int = 0
+
+
+def cut_and_judge(
+    life: Life,
+    folder: pathlib.Path,
+    seed: int,
+    states: int,
+    until: float = float("inf"),
+    *,
+    enough: int = sys.maxsize,
+) -> Verdict:
+    """Cut the power at random points of a life and judge what is left each time.
+
+    :param states: how often, about
+    :param until: a moment of the monotonic clock at which it ends
+    :param enough: so many findings end it as well
+    """
+    source = random.Random(seed)
+    verdict = Verdict()
+    total = len(life.recorder.points) - 1
+    each = max(1, -(-states // total))
+    chosen = set(source.sample(range(1, total + 1), min(total, states)))
+    hand = Hand(judging.another_boot)
+    cut = PowerCut(life.recorder)
+    try:
+        for number, point in cut.points():
+            for _ in range(each if number in chosen else 0):
+                if time.monotonic() > until or len(verdict.findings) >= enough:
+                    return verdict
+                manner = source.choice(MANNERS)
+                root = folder / "cut"
+                cut.build(root, manner, source)
+                where = Cut(number, point.name, manner, point.begun, point.done)
+                verdict.cuts += 1
+                for finding in _judge(life, where, root / WHERE, hand, verdict):
+                    verdict.findings.append(f"{where}: {finding}")
+                shutil.rmtree(root)
+    finally:
+        hand.end()
+    return verdict
+
+
+def _judge(life: Life, cut: Cut, path: pathlib.Path, hand: Hand, verdict: Verdict) -> Iterator[str]:
+    if not path.exists():
+        verdict.absent += 1
+        if cut.done:
+            yield "the queue is not there"
+        return
+    try:
+        found: Found = hand.do(judging.look, path)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it should not have left the package
+        yield f"{type(error).__name__}: {error}"
+        return
+    if found.refusal:
+        verdict.refused += 1
+        if life.durability is not Durability.PROCESS or not found.refusal.startswith("QueueDamagedError"):
+            yield found.refusal
+        return
+    if found.findings or found.trouble:
+        yield f"check: {found.findings}; {found.trouble}"
+    for message_id, checksum in found.snapshot[3]:
+        if life.sent.get(message_id, checksum) != checksum:
+            yield f"message {message_id} has a payload that was never sent"
+    # The latest state that looks like this one; and the operation under way may have come through.
+    alike = [number for number in range(cut.begun + 1) if life.snapshots[number] == found.snapshot]
+    if not alike:
+        yield "it is in a state that it never was in"
+        return
+    # Not every operation found something to do.
+    after = life.snapshots[alike[-1] : cut.done + 1]
+    lost = sum(one != next_one for one, next_one in itertools.pairwise(after))
+    verdict.deepest = max(verdict.deepest, lost)
+    if lost > {Durability.FULL: 0, Durability.COMMIT: 1, Durability.PROCESS: cut.done}[life.durability]:
+        yield f"{lost} commits that had returned are lost"
