@@ -55,7 +55,7 @@ class Hand:
 
     def _start(self) -> None:
         self._pipe, theirs = _FORK.Pipe()
-        self._process = _FORK.Process(target=self._serve, args=(theirs,), daemon=True)
+        self._process = _FORK.Process(target=self._serve, args=(theirs,))
         self._process.start()
         theirs.close()
 

@@ -26,10 +26,18 @@ class _File:
     sectors: dict[int, bytes] = dataclasses.field(default_factory=dict)
     later_sizes: list[int] = dataclasses.field(default_factory=list)
     later: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
+    #: What the system has forgotten to write.
+    forgotten: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
+
+    def forget(self) -> None:
+        for number, versions in self.later.items():
+            self.forgotten.setdefault(number, []).extend(versions)
+        self.later.clear()
 
     def sync(self) -> None:
         for number, versions in self.later.items():
             self.sectors[number] = versions[-1]
+            self.forgotten.pop(number, None)
         self.later.clear()
         self.size = self.later_sizes[-1] if self.later_sizes else self.size
         self.later_sizes.clear()
@@ -40,6 +48,7 @@ class _File:
             versions = self.later.pop(number, None)
             if versions:
                 self.sectors[number] = versions[-1]
+                self.forgotten.pop(number, None)
         self.size = max(self.size, offset + size)
 
 
@@ -88,6 +97,9 @@ class PowerCut:
             self._promise(point)
 
     def _promise(self, point: Point) -> None:
+        for file in point.forgotten_files:
+            if self._kinds[file] == "file":
+                self._files[file].forget()
         for file in point.durable_files:
             self._files[file].sync()
         for file, offset, size in point.durable_ranges:
@@ -114,12 +126,15 @@ class PowerCut:
 
     def _build_file(self, file: _File, target: pathlib.Path, manner: str, source: random.Random) -> None:
         sectors = dict(file.sectors)
-        numbers = sorted(file.later)
+        later = dict(file.later)
+        for number, versions in file.forgotten.items():
+            later[number] = versions + later.get(number, [])
+        numbers = sorted(later)
         end = source.randrange(len(numbers) + 1)
         missing = set(source.sample(numbers, min(len(numbers), source.randrange(1, 4)))) if numbers else set()
         pages = {page: source.randrange(2) for page in {number // _PAGE for number in numbers}}
         for index, number in enumerate(numbers):
-            versions = file.later[number]
+            versions = later[number]
             if manner == "dropped":
                 continue
             if manner == "kept" or (manner == "pages" and pages[number // _PAGE]):

@@ -1,7 +1,9 @@
 """A recorded life of a queue, power cuts all along it, and the judgement of what is left."""
 
 import dataclasses
+import functools
 import itertools
+import os
 import pathlib
 import random
 import shutil
@@ -17,6 +19,7 @@ from tests.faults.crew import Hand
 from tests.faults.judging import Found, Snapshot
 from tests.faults.powercut import MANNERS, Cut, PowerCut
 from tests.faults.recorder import Recorder
+from tests.faults.shim import SYNCS, Call, Refusal
 
 #: Where the queue lies below the recorded folder: the folders in between are created by the deployment.
 WHERE = pathlib.Path("deployed", "here", "queue")
@@ -31,40 +34,115 @@ class Life:
     snapshots: list[Snapshot] = dataclasses.field(default_factory=list)
     #: Checksums of all payloads that were ever sent, by id.
     sent: dict[int, int] = dataclasses.field(default_factory=dict)
+    #: What operations raised.
+    errors: list[Exception] = dataclasses.field(default_factory=list)
 
 
-def live(root: pathlib.Path, durability: Durability, seed: int, operations: int) -> Life:
-    """Record the creation of a queue and ``operations`` random ones; the same seed does the same."""
+class Faults:
+    """Lets one call fail: the one with number ``nth``, counted from zero (none if it is negative)."""
+
+    def __init__(self, nth: int = -1, error: int = 0, *, short: bool = False) -> None:
+        """Let it fail with ``error``; ``short``: half of what is written is, without an error if that is 0."""
+        self.calls = 0
+        self.failed: Call | None = None
+        #: When that was, in calls.
+        self.point = 0
+        self._nth = nth
+        self._error = error
+        self._short = short
+        self._untold: tuple[int, int] | None = None
+
+    def __call__(self, call: Call) -> Refusal | None:
+        """Count a call, and refuse it if it is the one."""
+        number = self.calls
+        self.calls += 1
+        if number == self._nth:
+            self.failed = call
+            self.point = number
+            if call.name in SYNCS and call.descriptor >= 0 and self._error:
+                # Each descriptor of the file is told of a failed sync, once.
+                self._untold = (os.fstat(call.descriptor).st_ino, call.descriptor)
+            writes = call.name in ("write", "pwrite", "writev")
+            if self._short and not writes:
+                return None
+            return Refusal(self._error, call.size // 2 if self._short else 0)
+        if self._untold is not None and call.name in SYNCS and call.descriptor >= 0:
+            inode, descriptor = self._untold
+            if os.fstat(call.descriptor).st_ino == inode and call.descriptor != descriptor:
+                self._untold = None
+                return Refusal(self._error)
+        return None
+
+
+def live(root: pathlib.Path, durability: Durability, seed: int, operations: int, faults: Faults | None = None) -> Life:
+    """Record the creation of a queue and ``operations`` random ones; the same seed does the same.
+
+    What an operation raises is kept; after StorageFailedError the queue is opened again.
+    """
+    faults = faults or Faults()
     source = random.Random(seed)
     root.mkdir()
-    recorder = Recorder(root)
+    recorder = Recorder(root, faults)
     life = Life(recorder, durability, [()])
     with _syncing_by_hand(), recorder.recording():
-        with recorder.operation():
-            env = Environment(root / WHERE)
-            settings = {"a": SubscriberSettings(max_deliveries=3), "b": SubscriberSettings()}
+        env = Environment(root / WHERE)
+        settings = {"a": SubscriberSettings(max_deliveries=3), "b": SubscriberSettings()}
+
+        def deploy() -> None:
             env.new_control(settings, durability=durability, map_size=1 << 20)
-        _note(life, env)
+
+        with recorder.operation():
+            for _ in range(5):
+                if _attempt(life, deploy):
+                    break
         held: list[Message[bytes]] = []
-        for _ in range(operations):
-            work = _operation(env, source, held)
+        env = _open_again(life, env, held)
+        _note(life, env)
+        for number in itertools.count():
+            if number >= operations and not held:
+                break
             with recorder.operation():
-                work()
+                if number >= operations:
+                    _attempt(life, held.pop().ack)
+                else:
+                    _attempt(life, lambda env=env: _operation(env, source, held)())  # type: ignore[misc]
+                env = _open_again(life, env, held)
             _note(life, env)
             if durability is Durability.PROCESS and not source.randrange(4):
-                next(iter(opening._stores.values()))._sync()
-        while held:
-            with recorder.operation():
-                held.pop().ack()
-            _note(life, env)
+                with recorder.operation():
+                    next(iter(opening._stores.values()))._sync()
+                    env = _open_again(life, env, held)
+                _note(life, env)
         with recorder.operation():
-            env.close()
+            _attempt(life, env.close)
     with Environment(root / WHERE) as env:
         _note(life, env)
     return life
 
 
+def _attempt(life: Life, work: Callable[[], object]) -> bool:
+    """Do something; keep the error, if there is one, and return whether there was none."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - it is judged later
+        life.errors.append(error)
+        return False
+    return True
+
+
+def _open_again(life: Life, env: Environment, held: list[Message[bytes]]) -> Environment:
+    """Return an environment that can be used: another one if this has failed."""
+    for _ in range(5):
+        if _attempt(life, functools.partial(judging.snapshot, env)):
+            return env
+        held.clear()
+        _attempt(life, env.close)
+        env = Environment(env.path)
+    raise AssertionError(f"it fails again and again: {life.errors[-1]}")
+
+
 def _note(life: Life, env: Environment) -> None:
+    """Keep what the queue looks like after the operation that has begun last."""
     shot = judging.snapshot(env)
     life.snapshots.append(shot)
     life.sent.update(shot[3])
@@ -133,18 +211,20 @@ def cut_and_judge(
     until: float = float("inf"),
     *,
     enough: int = sys.maxsize,
+    after: int = 0,
 ) -> Verdict:
     """Cut the power at random points of a life and judge what is left each time.
 
     :param states: how often, about
     :param until: a moment of the monotonic clock at which it ends
     :param enough: so many findings end it as well
+    :param after: the first point at which it may be cut, counted in calls
     """
     source = random.Random(seed)
     verdict = Verdict()
-    total = len(life.recorder.points) - 1
-    each = max(1, -(-states // total))
-    chosen = set(source.sample(range(1, total + 1), min(total, states)))
+    possible = [number for number, point in enumerate(life.recorder.points) if number and point.calls >= after]
+    each = max(1, -(-states // len(possible)))
+    chosen = set(source.sample(possible, min(len(possible), states)))
     hand = Hand(judging.another_boot)
     cut = PowerCut(life.recorder)
     try:

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.shim import Call, Shim
+from tests.faults.shim import SYNCS, Before, Call, Refusal, Shim
 
 SECTOR = 512
 _CHUNK = 64 * SECTOR
@@ -40,19 +40,24 @@ class Point:
     #: How many operations of the user had begun, and how many had returned.
     begun: int
     done: int
+    #: How many calls had been made.
+    calls: int
     durable_files: list[int] = dataclasses.field(default_factory=list)
     durable_ranges: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     durable_folders: list[int] = dataclasses.field(default_factory=list)
+    #: Files whose sync failed: what was not synced never will be, unless it is written again.
+    forgotten_files: list[int] = dataclasses.field(default_factory=list)
 
 
 class Recorder:
     """Records the folder ``root``, which exists and is durable, from ``recording`` on."""
 
-    def __init__(self, root: pathlib.Path) -> None:
-        """Look at what is there already: it counts as durable."""
+    def __init__(self, root: pathlib.Path, fault: Before = lambda call: None) -> None:
+        """Look at what is there already: it counts as durable; ``fault`` may let calls fail."""
+        self._fault = fault
         self.root = root
         self.points: list[Point] = []
-        self.begun = self.done = 0
+        self.begun = self.done = self.calls = 0
         #: What each number is: "folder", "fifo" or "file".
         self.kinds: dict[int, str] = {}
         self._numbers: dict[tuple[int, int], int] = {}
@@ -87,11 +92,17 @@ class Recorder:
 
     # -- points ------------------------------------------------------------------------------------------
 
-    def _before(self, call: Call) -> None:
+    def _before(self, call: Call) -> Refusal | None:
         self._point(f"before {call.name}")
+        refusal = self._fault(call)
+        self.calls += 1
+        if refusal is not None and call.name in SYNCS:
+            # The system reports it once, and forgets what it could not write.
+            self.points[-1].forgotten_files.extend(self._meant(call))
+        return refusal
 
     def _after(self, call: Call) -> None:
-        if call.name in ("fsync", "fdatasync", "msync"):
+        if call.name in SYNCS:
             # What was there when the call began: nothing else has run meanwhile.
             point = self.points[-1]
             for number in self._meant(call):
@@ -101,9 +112,21 @@ class Recorder:
                     point.durable_files.append(number)
             return
         self._point(f"after {call.name}")
-        if call.name in ("write", "pwrite", "writev") and self._is_synchronous(call.descriptor):
+        if call.name in ("write", "pwrite", "writev"):
             for number in self._meant(call):
-                self.points[-1].durable_ranges.append((number, call.offset, call.size))
+                self._note_same(number, call.offset, call.size)
+                if self._is_synchronous(call.descriptor):
+                    self.points[-1].durable_ranges.append((number, call.offset, call.size))
+
+    def _note_same(self, number: int, offset: int, size: int) -> None:
+        """Note sectors that were written as they were before: the disk may not have them yet."""
+        content = self._contents[number]
+        changes = self.points[-1].changes
+        change = changes.setdefault(number, Change(len(content), []))
+        known = {sector for sector, _ in change.sectors}
+        for sector in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
+            if sector not in known:
+                change.sectors.append((sector, content[sector * SECTOR : (sector + 1) * SECTOR]))
 
     @staticmethod
     def _is_synchronous(descriptor: int) -> bool:
@@ -131,7 +154,7 @@ class Recorder:
             if content != before:
                 changes[number] = Change(len(content), list(_differing(before or b"", content)))
                 self._contents[number] = content
-        self.points.append(Point(name, changes, folders, self.begun, self.done))
+        self.points.append(Point(name, changes, folders, self.begun, self.done, self.calls))
 
     def _scan(self, folder: pathlib.Path) -> Tree:
         entries: dict[str, int] = {}

@@ -43,6 +43,9 @@ class Refusal:
     size: int = 0
 
 
+#: The calls that sync.
+SYNCS = ("fsync", "fdatasync", "msync")
+
 Before = Callable[[Call], Refusal | None]
 After = Callable[[Call], None]
 
@@ -150,8 +153,9 @@ class Shim:
         def replacement(*arguments: Any, **named: Any) -> Any:
             first = arguments[0]
             call = Call(name, first if isinstance(first, int) else -1)
-            if name == "write":
+            if name in ("write", "pwrite"):
                 call.size = len(arguments[1])
+                call.offset = arguments[2] if name == "pwrite" else real.lseek(first, 0, os.SEEK_CUR)
             refusal = self._before(call)
             if refusal is not None:
                 if name == "write" and refusal.size:
@@ -196,6 +200,7 @@ class Shim:
 #: The functions of ``os`` that are watched.
 PYTHON = (
     "write",
+    "pwrite",
     "fsync",
     "ftruncate",
     "posix_fallocate",

@@ -44,8 +44,11 @@ def note_failure(path: pathlib.Path, what: str) -> None:
 
 def forget(path: pathlib.Path) -> None:
     """Take the note away: everything was synced, and looked at if there was doubt."""
-    _failed.pop(files.identity(path), None)
-    (path / files.BOOT).unlink(missing_ok=True)
+    try:
+        _failed.pop(files.identity(path), None)
+        (path / files.BOOT).unlink(missing_ok=True)
+    except OSError:
+        pass  # a look too many does no harm
 
 
 def reason(path: pathlib.Path) -> str | None:

@@ -59,7 +59,7 @@ def create_companions(folder: pathlib.Path, group_access: bool) -> None:
         try:
             os.fchmod(descriptor, file_mode)  # whatever the umask
             # Real zeros, not a hole: a mapped hole on a full disk is a SIGBUS.
-            os.write(descriptor, bytes(size))
+            _write_all(descriptor, bytes(size))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -79,18 +79,27 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
             os.chmod(path, file_mode)
 
 
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 def write_durably(path: pathlib.Path, text: str) -> None:
     """Write a small file such that a crash leaves the old text or the new one."""
     fresh = path.with_name(path.name + ".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, text.encode())
+        _write_all(descriptor, text.encode())
         os.fchmod(descriptor, os.stat(path.parent / LOCKS).st_mode & 0o777)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(fresh, path)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except BaseException:
+        path.unlink()  # else the next one would believe that it is durable
+        raise
 
 
 def make_folders(folder: pathlib.Path) -> None:
@@ -98,7 +107,11 @@ def make_folders(folder: pathlib.Path) -> None:
     if not folder.is_dir():
         make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        try:
+            sync_folder(folder.parent)
+        except BaseException:
+            folder.rmdir()  # else the next one would believe that it is durable
+            raise
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -174,6 +187,18 @@ def _may(path: pathlib.Path, wanted: int) -> bool:
 
 
 def _inspect_data(path: pathlib.Path) -> str | None:
+    size, used = used_size(path)
+    if size < used:
+        # It may lawfully end before its last page, if that one is free: the slow look decides.
+        return f"{path} has {size} bytes of {used}"
+    return None
+
+
+def used_size(path: pathlib.Path) -> tuple[int, int]:
+    """Return how long a data file is, and how much of it LMDB uses.
+
+    :raise QueueDamagedError: its beginning is not LMDB's
+    """
     # Reading data.mdb beside LMDB is safe: LMDB keeps its record locks on lock.mdb.
     with open(path, "rb") as stream:
         head = stream.read(2 * 65536)
@@ -188,10 +213,7 @@ def _inspect_data(path: pathlib.Path) -> str | None:
     if second is None:
         raise QueueDamagedError(f"The second page of {path} is overwritten or missing; restore it from a backup.")
     last_page = max((first, second), key=lambda meta: meta[2])[1]
-    if size < (last_page + 1) * page_size:
-        # It may lawfully end before its last page, if that one is free: the slow look decides.
-        return f"{path} has {size} bytes of {(last_page + 1) * page_size}"
-    return None
+    return size, (last_page + 1) * page_size
 
 
 def verify_pages(folder: pathlib.Path) -> list[str]:

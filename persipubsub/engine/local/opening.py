@@ -14,11 +14,13 @@ from persipubsub.engine import forking
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import doubt, files, format, locks, roster, trust
 from persipubsub.engine.local.engine import LocalEngine
+from persipubsub.engine.local.space import FULL
 from persipubsub.engine.local.store import Store, first_map_size, write_new
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import (
     NotAQueueError,
     OpenError,
+    PersipubsubError,
     QueueBusyError,
     QueuePermissionError,
     StorageFullError,
@@ -67,20 +69,31 @@ def create_local(path: pathlib.Path, settings: Settings, subscribers: Mapping[st
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     return not _is_there(path)  # somebody else was faster
                 raise
-            files.sync_folder(path.parent)
+            try:
+                files.sync_folder(path.parent)
+            except BaseException:
+                os.rename(path, building)  # else the next one would believe that it is durable
+                raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    except FileExistsError:
-        raise NotAQueueError(f"A part of the path {path} is a file, not a folder.") from None
-    except NotADirectoryError:
-        raise NotAQueueError(f"A part of the path {path} is a file, not a folder.") from None
-    except PermissionError as error:
-        raise QueuePermissionError(f"A queue cannot be created at {path}: {error}.") from None
+    except PersipubsubError:
+        raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(error.errno, f"The disk is full, no queue was created at {path}") from None
-        raise OpenError(f"A queue cannot be created at {path}: {error}.") from error
+        raise _refused(error, path, "created") from error
     return True
+
+
+def _refused(error: OSError, path: pathlib.Path, what: str) -> PersipubsubError:
+    """Return what an error of the operating system means for a queue that is to be created or opened."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return NotAQueueError(f"A part of the path {path} is a file, not a folder.")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return QueuePermissionError(f"The queue {path} cannot be {what}: {error}.")
+    if error.errno in FULL:
+        return StorageFullError(error.errno, f"The disk is full, the queue {path} was not {what}; make room")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OpenError(f"The queue {path} cannot be {what}: {error.strerror}; close some, or raise the limit.")
+    return OpenError(f"The queue {path} cannot be {what}: {error}.")
 
 
 def _is_there(path: pathlib.Path) -> bool:
@@ -192,6 +205,15 @@ def open_local(path: pathlib.Path) -> LocalEngine:
 
     :raise OpenError: there is none, or it cannot be used
     """
+    try:
+        return _open(path)
+    except PersipubsubError:
+        raise
+    except OSError as error:
+        raise _refused(error, path, "opened") from error
+
+
+def _open(path: pathlib.Path) -> LocalEngine:
     shortfall = files.inspect(path)
     with _guard:
         identity = files.identity(path)

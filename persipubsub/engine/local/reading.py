@@ -116,6 +116,8 @@ class Reader:
             except lmdb.ReadersFullError as error:
                 if not store.env.reader_check():
                     raise translate(error, store.path) from error
+            except lmdb.PanicError as error:
+                raise store.fail(error) from error
             except lmdb.Error as error:
                 raise translate(error, store.path) from error
         raise QueueBusyError(f"Queue {store.path}: another process keeps growing the map; try again.")

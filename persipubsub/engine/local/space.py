@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import lmdb
 
-from persipubsub.errors import StorageFullError
+from persipubsub.errors import StorageError, StorageFullError
 
 #: Pages that a transaction may need besides its payload.
 SLACK = 512 * 1024
@@ -25,7 +25,8 @@ _META_PAGES = 2
 #: In LMDB's record of a sub-database: its branch, leaf and overflow pages.
 _PAGES = struct.Struct("<QQQ")
 _PAGES_AT = 8
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What the system says when there is no room.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Space:
@@ -90,6 +91,9 @@ class Space:
             "Make room on the disk and try again",
         )
 
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(error.errno, f"Queue {self._path}: no space can be reserved ({error}); nothing was stored")
+
     def lengthen(self, map_size: int) -> None:
         """Make the file as long as a writable map is going to be, without allocating anything.
 
@@ -101,9 +105,7 @@ class Space:
             try:
                 os.ftruncate(self._descriptor, map_size)
             except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                raise self.full() from error
+                raise (self.full() if error.errno in FULL else self._refused(error)) from error
 
     def _allocate(self, end: int) -> bool:
         """Allocate the file up to ``end``; False if the disk has no room for that."""
@@ -111,8 +113,8 @@ class Space:
             try:
                 os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
             except OSError as error:
-                if error.errno not in _FULL:
-                    raise
+                if error.errno not in FULL:
+                    raise self._refused(error) from error
                 return False
             self._allocated = end
         return True

@@ -24,7 +24,7 @@ from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
 from persipubsub.engine.local.owners import Owners
 from persipubsub.engine.local.reading import Reader
-from persipubsub.engine.local.space import Space
+from persipubsub.engine.local.space import FULL, Space
 from persipubsub.engine.local.syncing import Syncer
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Handles, Work, read_settings
@@ -202,7 +202,11 @@ class Store:
         self._max_dbs = max_dbs or self._max_dbs
         map_size = self.env.info()["map_size"]
         self.env.close()
-        self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
+        try:
+            self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
+        except PersipubsubError as error:
+            self._failure = str(error)
+            raise
 
     def close(self, synced: Callable[[], object] = lambda: None) -> None:
         """Close the environment; idempotent.
@@ -320,10 +324,27 @@ class Store:
 
     def explain(self, error: lmdb.Error) -> PersipubsubError:
         """Return what an error of LMDB in a write transaction means."""
-        failed = isinstance(error, lmdb.PanicError) or getattr(error, "code", 0) == errno.EIO
-        if failed and not self.space.is_backed and not self._sync_fails():
-            return self.space.full()  # LMDB's name for a write that the disk took only a part of
-        return self.fail(error) if failed else translate(error, self.path)
+        code = getattr(error, "code", 0)
+        if isinstance(error, lmdb.PanicError) or (code in (errno.EIO, *FULL) and self._sync_fails()):
+            return self.fail(error)
+        if code == errno.EIO:
+            # So LMDB also calls a write that the disk took only a part of.
+            return self.fail(error) if self.space.is_backed else self.space.full()
+        if code in FULL and not self._revive():
+            return self.fail(error)
+        return translate(error, self.path)
+
+    def _revive(self) -> bool:
+        """Open the environment anew if LMDB has given it up: no room was left for a meta page; False if that fails."""
+        try:
+            with self.gate:
+                self.begin_reading().abort()
+        except lmdb.PanicError:
+            with self.gate.alone(self.lock_timeout) as granted:
+                if granted:
+                    self._reopen()
+                return granted
+        return True
 
     def _sync_fails(self) -> bool:
         """Tell whether it was a sync that failed: that is told to every descriptor of the file, once."""
@@ -409,7 +430,7 @@ class Store:
                     f"Queue {self.path}: the map has grown, but this process cannot follow while it reads "
                     "(a receive_view block, a backup); leave the block first."
                 )
-            self.env.set_mapsize(self._least_map_size())
+            self._set_map_size(self._least_map_size())
 
     def _least_map_size(self) -> int:
         """Return the size that a map must have at least; 0 stands for what the file says.
@@ -431,8 +452,15 @@ class Store:
                 )
             before, size = size, -(-(size + step) // 4096) * 4096
             self.space.lengthen(size)
-            self.env.set_mapsize(size)
+            self._set_map_size(size)
         self.writer.events.append(events.grew(before, size))
+
+    def _set_map_size(self, size: int) -> None:
+        try:
+            self.env.set_mapsize(size)
+        except lmdb.Error as error:
+            self._failure = str(error)  # LMDB is left without a map
+            raise translate(error, self.path) from error
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""

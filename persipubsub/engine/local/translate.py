@@ -88,4 +88,5 @@ def translate(error: lmdb.Error, path: object) -> PersipubsubError:
         kind, text = MEANINGS[lmdb.DiskError]
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind, text = MEANINGS[lmdb.ReadonlyError]
-    return kind(f"Queue {path}: {text.format(error=error, pid=os.getpid())}.")
+    said = f"Queue {path}: {text.format(error=error, pid=os.getpid())}."
+    return kind(code, said) if code > 0 and issubclass(kind, (StorageError, StorageFullError)) else kind(said)

@@ -49,11 +49,10 @@ def verify(path: pathlib.Path, why: str) -> None:
 def _write_again(path: pathlib.Path) -> None:
     descriptor = files.open_own(path / files.DATA, os.O_RDWR)
     try:
+        _, end = files.used_size(path / files.DATA)
         at = 0
-        while data := os.pread(descriptor, _CHUNK, at):
-            if data.strip(b"\0"):
-                os.pwrite(descriptor, data, at)
-            at += len(data)
+        while data := os.pread(descriptor, min(_CHUNK, end - at), at):
+            at += os.pwrite(descriptor, data, at)
         os.fsync(descriptor)
     except OSError as error:
         raise StorageError(

@@ -179,6 +179,7 @@ class Writer:
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
         """Run ``operation`` in a write transaction that is not committed."""
+        self._store.check_files()
         with self.locked():
             mendings = 0
             while True:
@@ -246,9 +247,10 @@ class Writer:
                         self._carry([job])
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' affair
+            said = self._store.explain(error) if isinstance(error, lmdb.Error) else error
             for job in jobs:
                 if not job.done:
-                    job.error, job.done = error, True
+                    job.error, job.done = said, True
             return
         if work is not None:
             for kind in work.rings:
