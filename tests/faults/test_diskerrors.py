@@ -26,7 +26,7 @@ from tests.faults.shim import SYNCS, Call, Refusal, Shim
 @pytest.mark.parametrize("durability", list(Durability))
 def test_one_call_fails_and_the_power_is_cut_later(memory: pathlib.Path, durability: Durability) -> None:
     failed: set[str] = set()
-    for what, trial in diskerrors.sweep(memory, durability, 1, 25, 5):
+    for what, trial in diskerrors.sweep(memory, durability, 1, 20, 5):
         assert not trial.findings, (what, trial.errors, trial.findings)
         failed.update(error.partition(":")[0] for error in trial.errors)
     assert "StorageFailedError" in failed
@@ -114,7 +114,7 @@ def test_a_background_sync_that_fails_is_told_by_the_next_operation(
 def test_a_queue_opens_again_after_a_close_that_could_not_sync(
     queue_path: pathlib.Path, syncs_fail: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persipubsub.engine.local.syncing.Syncer.note_commit", lambda self: None)
+    monkeypatch.setattr("persipubsub.engine.local.syncing.Syncer.ask", lambda self: None)
     env = Environment(queue_path)
     env.new_control({"a"}, durability=Durability.PROCESS)
     env.new_publisher().send(b"")

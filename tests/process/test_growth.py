@@ -297,6 +297,12 @@ def test_limit_on_files_stops_a_writable_map(tmp_path: pathlib.Path, children: C
     number = child.do(fill, path, 100_000)
     assert number > 20
     assert child.do(figures_of) == (number, number, number)
+    # Acknowledging goes on, also for one that opens the queue only now; and then there is room again.
+    other = children.new()
+    other.do(limit_files, SIZE)
+    assert other.do(take_all, path) == list(range(number))
+    other.do(support.close)
+    assert child.do(fill, path, 100_000) > number // 2
     child.do(limit_files, 4 * SIZE)
     assert not child.do(is_full)
     assert child.do(check_queue) == []

@@ -18,7 +18,7 @@ import msgspec
 
 from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import doubt, files, format, locks
+from persipubsub.engine.local import doubt, files, filesystem, format, locks
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
@@ -37,6 +37,7 @@ from persipubsub.errors import (
     QueueBusyError,
     QueueReplacedError,
     StorageFailedError,
+    StorageFullError,
 )
 from persipubsub.limits import Durability, Settings
 
@@ -197,7 +198,8 @@ class Store:
         """Close and open the environment; the caller has made sure that no transaction is alive."""
         if durability is not None:
             self.durability = durability
-            writable_map = durability is Durability.PROCESS
+            # Where allocated space is no promise, a store into the map could be a SIGBUS on a full disk.
+            writable_map = durability is Durability.PROCESS and filesystem.keeps_allocations(self.path)
             self.syncer = self._syncer if durability is Durability.PROCESS else None
         self._max_dbs = max_dbs or self._max_dbs
         map_size = self.env.info()["map_size"]
@@ -312,6 +314,12 @@ class Store:
 
         :raise StorageFullError: it has not
         """
+        if not makes_room and self.space.exceeds_map(self.env, payload):
+            try:
+                self.grow_map(payload)
+            except StorageFullError:
+                if self._free_bytes() < self.space.with_reserve(payload):
+                    raise
         self.space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
         if self._writable_map and not self.space.is_backed:
             # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
