@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from persipubsub import Finding, QueueDamagedError
 from persipubsub.cli import output
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
 
@@ -25,8 +26,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check a queue."""
-    with open_control(find_queue(path, config, queue)) as control:
-        findings = control.check()
+    try:
+        with open_control(find_queue(path, config, queue)) as control:
+            findings = control.check()
+    except QueueDamagedError as error:
+        findings = [Finding("files", str(error))]
     if as_json:
         output.print_json({"findings": [msgspec.to_builtins(finding) for finding in findings]})
     else:

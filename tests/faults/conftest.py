@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.process.support import Children
+
 
 @pytest.fixture
 def memory(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -19,3 +21,11 @@ def memory(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="persipubsub-test-", dir=shared))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    """Give a source of processes; all of them end with the test."""
+    source = Children()
+    yield source
+    source.end()

@@ -47,7 +47,8 @@ def snapshot(env: Environment) -> Snapshot:
 
 
 def another_boot() -> None:
-    """Let this process believe that the machine was started anew."""
+    """Let this process believe that the machine was started anew, and that the rebuilt files are the old ones."""
+    doubt._is_sealed = lambda path: True
     doubt._boot_id = lambda: "the boot after the power cut"
 
 

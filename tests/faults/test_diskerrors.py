@@ -134,14 +134,14 @@ def test_the_note_is_taken_away_while_nobody_can_come_in(
 ) -> None:
     """Else it could be the note of one who has just opened the queue."""
     forgotten = []
-    forget = doubt.forget
+    forget = doubt.leave
 
     def forget_locked(path: pathlib.Path) -> None:
         store = opening._stores[files.identity(path)]
         forgotten.append(store.locks._descriptor >= 0)
         forget(path)
 
-    monkeypatch.setattr(doubt, "forget", forget_locked)
+    monkeypatch.setattr(doubt, "leave", forget_locked)
     with Environment(queue_path) as env:
         env.new_control({"a"}, durability=Durability.PROCESS)
         env.new_publisher().send(b"")

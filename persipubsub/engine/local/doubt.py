@@ -2,7 +2,9 @@
 
 A small file in the queue's folder casts doubt on the others. With durability "process" it is there as long as the
 queue is open, and names the boot of the machine: found after another boot, it tells of a power cut. It is also left
-behind when the disk has failed. Who opens the queue then looks at everything first.
+behind when the disk has failed. Another one, the seal, is what the last user saw of the data file when it closed the
+queue: if the file has changed since then without a commit, or is a copy, something else has written it. Who opens the
+queue in such a case looks at everything first. (A process that is killed leaves no seal, but commits.)
 """
 
 import os
@@ -10,7 +12,7 @@ import pathlib
 import time
 
 from persipubsub.engine.local import files
-from persipubsub.errors import NotAQueueError
+from persipubsub.errors import NotAQueueError, OpenError
 
 _FAILED = "failed: "
 _LONGEST = 4096
@@ -29,7 +31,7 @@ def _boot_id() -> str:
 
 def note_boot(path: pathlib.Path) -> None:
     """Say that the queue is open with durability "process" since this boot, durably."""
-    if _read(path) != _boot_id():
+    if _read(path, files.BOOT) != _boot_id():
         files.write_durably(path / files.BOOT, _boot_id())
 
 
@@ -42,6 +44,12 @@ def note_failure(path: pathlib.Path, what: str) -> None:
         pass  # this process knows; others will meet the failing disk themselves
 
 
+def leave(path: pathlib.Path) -> None:
+    """Take away the note that the queue is open, for everything was synced; another doubt stays."""
+    if _read(path, files.BOOT) == _boot_id():
+        forget(path)
+
+
 def forget(path: pathlib.Path) -> None:
     """Take the note away: everything was synced, and looked at if there was doubt."""
     try:
@@ -51,24 +59,53 @@ def forget(path: pathlib.Path) -> None:
         pass  # a look too many does no harm
 
 
-def reason(path: pathlib.Path) -> str | None:
-    """Return why the files are in doubt, ``None`` if they are not."""
-    text = _read(path)
+def seal(path: pathlib.Path) -> None:
+    """Note how the data file is, now that nobody has it open; where that fails, there will be doubt."""
+    try:
+        files.write_small(path / files.SEAL, " ".join(map(str, _picture(path))))
+    except (OSError, OpenError):
+        pass
+
+
+def _picture(path: pathlib.Path) -> list[int]:
+    status = os.stat(path / files.DATA)
+    return [files.extent(path / files.DATA)[2], status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _is_sealed(path: pathlib.Path) -> bool:
+    """Tell whether nothing but commits can have changed the data file since it was sealed."""
+    found = _picture(path)
+    try:
+        sealed = [int(number) for number in (_read(path, files.SEAL) or "").split()]
+    except ValueError:
+        return False
+    return sealed == found or (len(sealed) == len(found) and found[1] == sealed[1] and found[0] > sealed[0])
+
+
+def reason(path: pathlib.Path, *, alone: bool) -> str | None:
+    """Return why the files are in doubt, ``None`` if they are not.
+
+    :param alone: nobody else has the queue open, so that the data file does not change
+    """
+    text = _read(path, files.BOOT)
     if text is None or text == _boot_id():
-        return _failed.get(files.identity(path))
+        failed = _failed.get(files.identity(path))
+        if failed is None and alone and not _is_sealed(path):
+            return "its data file was changed or copied while nobody had it open"
+        return failed
     if text.startswith(_FAILED):
         return f"the disk failed while it was open ({text.removeprefix(_FAILED)})"
     return "it was open with durability 'process' when the machine stopped"
 
 
-def _read(path: pathlib.Path) -> str | None:
+def _read(path: pathlib.Path, name: str) -> str | None:
     try:
-        descriptor = files.open_own(path / files.BOOT, os.O_RDONLY)
+        descriptor = files.open_own(path / name, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
         return os.read(descriptor, _LONGEST).decode(errors="replace")
     except BlockingIOError:
-        raise NotAQueueError(f"{path / files.BOOT} is no file, which does not belong to a queue; remove it.") from None
+        raise NotAQueueError(f"{path / name} is no file, which does not belong to a queue; remove it.") from None
     finally:
         os.close(descriptor)

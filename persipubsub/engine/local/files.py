@@ -21,6 +21,7 @@ LOCKS = "locks"
 BOARD = "board"
 BELLS = "bells"
 BOOT = "boot"
+SEAL = "seal"
 
 _META = struct.Struct("<IIQQ48s48sQQ")  # magic, version, address, map size, free db, main db, last page, transaction
 _MAGIC = 0xBEEFC0DE
@@ -73,7 +74,7 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
     os.chmod(folder / BELLS, folder_mode)
-    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, BOOT)]
+    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, BOOT, SEAL)]
     for path in own + list((folder / BELLS).iterdir()):
         if path.exists():
             os.chmod(path, file_mode)
@@ -84,16 +85,23 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def write_durably(path: pathlib.Path, text: str) -> None:
-    """Write a small file such that a crash leaves the old text or the new one."""
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def write_small(path: pathlib.Path, text: str, *, sync: bool = False) -> None:
+    """Write a small file of a queue."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
     try:
         _write_all(descriptor, text.encode())
         os.fchmod(descriptor, os.stat(path.parent / LOCKS).st_mode & 0o777)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_durably(path: pathlib.Path, text: str) -> None:
+    """Write a small file such that a crash leaves the old text or the new one."""
+    fresh = path.with_name(path.name + ".new")
+    write_small(fresh, text, sync=True)
     os.replace(fresh, path)
     try:
         sync_folder(path.parent)
@@ -187,15 +195,15 @@ def _may(path: pathlib.Path, wanted: int) -> bool:
 
 
 def _inspect_data(path: pathlib.Path) -> str | None:
-    size, used = used_size(path)
+    size, used, _ = extent(path)
     if size < used:
         # It may lawfully end before its last page, if that one is free: the slow look decides.
         return f"{path} has {size} bytes of {used}"
     return None
 
 
-def used_size(path: pathlib.Path) -> tuple[int, int]:
-    """Return how long a data file is, and how much of it LMDB uses.
+def extent(path: pathlib.Path) -> tuple[int, int, int]:
+    """Return how long a data file is, how much of it LMDB uses, and the number of its last transaction.
 
     :raise QueueDamagedError: its beginning is not LMDB's
     """
@@ -212,15 +220,18 @@ def used_size(path: pathlib.Path) -> tuple[int, int]:
     second = _meta(head, page_size)
     if second is None:
         raise QueueDamagedError(f"The second page of {path} is overwritten or missing; restore it from a backup.")
-    last_page = max((first, second), key=lambda meta: meta[2])[1]
-    return size, (last_page + 1) * page_size
+    _, last_page, transaction = max((first, second), key=lambda meta: meta[2])
+    return size, (last_page + 1) * page_size, transaction
 
 
 def verify_pages(folder: pathlib.Path) -> list[str]:
     """Return what is wrong with the pages of a queue that nobody has open, without trusting any of them."""
     from lmdb import verify
 
-    findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    try:
+        findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
     return findings
 
 

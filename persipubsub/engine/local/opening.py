@@ -142,6 +142,7 @@ def _build(folder: pathlib.Path, settings: Settings, subscribers: Mapping[str, S
             store.write(add_all)
         finally:
             store.close()
+    doubt.seal(folder)
     files.set_modes(folder, settings.group_access)
     files.sync_folder(folder)
 
@@ -228,7 +229,7 @@ def _open(path: pathlib.Path) -> LocalEngine:
 
 
 def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
-    why = doubt.reason(path) or shortfall
+    why = doubt.reason(path, alone=_is_alone(path)) or shortfall
     if why is not None:
         trust.verify(path, why)
     store = Store(path, Durability.FULL, None, clock)
@@ -253,6 +254,15 @@ def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
     return store
 
 
+def _is_alone(path: pathlib.Path) -> bool:
+    """Tell whether no process has the queue open; this one has not, either."""
+    byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
+    try:
+        return byte_locks.try_exclusive(locks.USERS)
+    finally:
+        byte_locks.close()
+
+
 def _enter(store: Store) -> None:
     """Count this process among the users of the queue."""
     deadline = time.monotonic() + _OPENING_TIMEOUT
@@ -270,10 +280,16 @@ def _release(identity: tuple[int, int], store: Store) -> None:
         store.users -= 1
         if store.users:
             return
-        alone = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
+        alone = store.locks.try_exclusive(locks.USERS)
+
+        def leave() -> None:
+            # Before the lock is dropped: whoever opens the queue next leaves notes of its own.
+            if alone:
+                doubt.leave(store.path)
+                doubt.seal(store.path)
+
         try:
-            # Before the lock is dropped: whoever opens the queue next leaves a note of its own.
-            store.close(lambda: doubt.forget(store.path) if alone else None)
+            store.close(leave)
         except QueueBusyError:
             if alone:
                 store.locks.try_shared(locks.USERS)

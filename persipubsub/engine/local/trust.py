@@ -34,22 +34,26 @@ def verify(path: pathlib.Path, why: str) -> None:
             board = Board(descriptor)
         finally:
             os.close(descriptor)
+        lock = WriteLock(path, byte_locks, board.page)
         try:
-            WriteLock(path, byte_locks, board.page).acquire(_TIMEOUT)
-            findings = files.verify_pages(path)
-            if findings:
-                raise _damaged(path, why, findings)
-            _write_again(path)
+            lock.acquire(_TIMEOUT)
+            try:
+                findings = files.verify_pages(path)
+                if findings:
+                    raise _damaged(path, why, findings)
+                _write_again(path)
+            finally:
+                lock.release()
         finally:
             board.close()
     finally:
-        byte_locks.close()  # and lets others write, who see that the byte on the board is nobody's
+        byte_locks.close()
 
 
 def _write_again(path: pathlib.Path) -> None:
     descriptor = files.open_own(path / files.DATA, os.O_RDWR)
     try:
-        _, end = files.used_size(path / files.DATA)
+        _, end, _ = files.extent(path / files.DATA)
         at = 0
         while data := os.pread(descriptor, min(_CHUNK, end - at), at):
             at += os.pwrite(descriptor, data, at)
