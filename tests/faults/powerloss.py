@@ -54,6 +54,8 @@ class Faults:
 
     def __call__(self, call: Call) -> Refusal | None:
         """Count a call, and refuse it if it is the one."""
+        if call.name == "ftruncate" and call.size == os.fstat(call.descriptor).st_size:
+            return None  # LMDB makes sure of a length that the file has already: that cannot fail
         number = self.calls
         self.calls += 1
         if number == self._nth:

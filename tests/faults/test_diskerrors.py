@@ -3,6 +3,7 @@
 import errno
 import itertools
 import pathlib
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,7 @@ from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.translate import translate
 from tests.faults import diskerrors
 from tests.faults.shim import SYNCS, Call, Refusal, Shim
+from tests.process.support import Children, Here
 
 
 @pytest.mark.parametrize("durability", list(Durability))
@@ -164,3 +166,32 @@ def test_a_note_that_cannot_be_written_is_an_error_of_ours(
         env.open_control()
     with Environment(queue_path) as env:
         assert env.open_control().check() == []
+
+
+def grow_without_memory(here: Here, path: pathlib.Path) -> str:
+    """Let the map have no room in the address space; return what was raised."""
+    with Environment(path) as env:
+        pub = env.new_publisher()
+        pub.send(b"1")
+        large = bytes(200 << 20)
+        used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+        text = ""
+        try:
+            pub.send(large)
+        except StorageError as error:
+            text = str(error)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        pub.send(b"2")
+        assert [message.data for message in env.browse()] == [b"1", b"2"]
+        assert env.open_control().check() == []
+        return text
+
+
+@pytest.mark.parametrize("durability", [Durability.FULL, Durability.PROCESS])
+def test_a_map_that_finds_no_address_space_stays_as_it_was(
+    queue_path: pathlib.Path, children: Children, durability: Durability
+) -> None:
+    with Environment(queue_path) as env:
+        env.new_control({"sub"}, durability=durability, map_size=4 << 20)
+    assert "no memory or address space" in children.new().do(grow_without_memory, queue_path)

@@ -72,7 +72,8 @@ def create_local(path: pathlib.Path, settings: Settings, subscribers: Mapping[st
             try:
                 files.sync_folder(path.parent)
             except BaseException:
-                os.rename(path, building)  # else the next one would believe that it is durable
+                # Else the next one would believe that it is durable. It is left whole: the disk may have either name.
+                os.rename(path, building.with_suffix(".failed"))
                 raise
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -318,7 +318,7 @@ class Store:
             try:
                 self.grow_map(payload)
             except StorageFullError:
-                if self._free_bytes() < self.space.with_reserve(payload):
+                if self._failure is not None or self._free_bytes() < self.space.with_reserve(payload):
                     raise
         self.space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
         if self._writable_map and not self.space.is_backed:
@@ -464,10 +464,16 @@ class Store:
         self.writer.events.append(events.grew(before, size))
 
     def _set_map_size(self, size: int) -> None:
+        before = self.env.info()["map_size"]
         try:
             self.env.set_mapsize(size)
         except lmdb.Error as error:
-            self._failure = str(error)  # LMDB is left without a map
+            # LMDB is left without a map, and would look for it.
+            self._failure = str(error)
+            if getattr(error, "code", 0) == errno.ENOMEM:
+                self.env.close()
+                self._open_environment(before, writable_map=self._writable_map)
+                self._failure = None
             raise translate(error, self.path) from error
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:

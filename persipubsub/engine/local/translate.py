@@ -86,6 +86,8 @@ def translate(error: lmdb.Error, path: object) -> PersipubsubError:
     code = getattr(error, "code", 0)
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         kind, text = MEANINGS[lmdb.DiskError]
+    elif code == errno.ENOMEM:
+        kind, text = MEANINGS[lmdb.MemoryError]
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind, text = MEANINGS[lmdb.ReadonlyError]
     said = f"Queue {path}: {text.format(error=error, pid=os.getpid())}."
