@@ -438,7 +438,7 @@ class Store:
                     f"Queue {self.path}: the map has grown, but this process cannot follow while it reads "
                     "(a receive_view block, a backup); leave the block first."
                 )
-            self._set_map_size(self._least_map_size())
+            self._set_map_size(self._least_map_size(), os.fstat(self._data).st_size)
 
     def _least_map_size(self) -> int:
         """Return the size that a map must have at least; 0 stands for what the file says.
@@ -459,11 +459,13 @@ class Store:
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
             before, size = size, -(-(size + step) // 4096) * 4096
+            length = os.fstat(self._data).st_size
             self.space.lengthen(size)
-            self._set_map_size(size)
+            self._set_map_size(size, length)
         self.writer.events.append(events.grew(before, size))
 
-    def _set_map_size(self, size: int) -> None:
+    def _set_map_size(self, size: int, length: int) -> None:
+        """Move the map; the file was ``length`` bytes long before."""
         before = self.env.info()["map_size"]
         try:
             self.env.set_mapsize(size)
@@ -472,6 +474,8 @@ class Store:
             self._failure = str(error)
             if getattr(error, "code", 0) == errno.ENOMEM:
                 self.env.close()
+                if self._writable_map:
+                    os.ftruncate(self._data, length)  # nobody else has mapped more: that needs the write lock
                 self._open_environment(before, writable_map=self._writable_map)
                 self._failure = None
             raise translate(error, self.path) from error
