@@ -28,8 +28,8 @@ _MAGIC = 0xBEEFC0DE
 
 
 def modes(group_access: bool) -> tuple[int, int]:
-    """Return the modes of folders and of files."""
-    return (0o770, 0o660) if group_access else (0o700, 0o600)
+    """Return the modes of folders and of files; with group access, what is made in the folder is its group's."""
+    return (0o2770, 0o660) if group_access else (0o700, 0o600)
 
 
 def open_own(path: pathlib.Path, flags: int) -> int:
@@ -78,6 +78,16 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     for path in own + list((folder / BELLS).iterdir()):
         if path.exists():
             os.chmod(path, file_mode)
+
+
+def keep_from_children(descriptor: int) -> None:
+    """Let no program that this process runs inherit a descriptor of the same file."""
+    for name in os.listdir("/dev/fd"):
+        try:
+            if os.path.sameopenfile(int(name), descriptor):
+                os.set_inheritable(int(name), False)
+        except OSError:
+            continue  # it was closed meanwhile
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -180,13 +190,28 @@ def inspect(folder: pathlib.Path) -> str | None:
         )
     for name in (DATA, LMDB_LOCK, LOCKS, BOARD):
         path = folder / name
-        if path.is_symlink():
-            raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
+        _refuse_planted(path, stat.S_IFREG, "file")
         if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
+    _refuse_planted(folder / BELLS, stat.S_IFDIR, "folder")
     if os.stat(folder / BOARD).st_size < board.SIZE:
         raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
     return _inspect_data(folder / DATA)
+
+
+def _refuse_planted(path: pathlib.Path, kind: int, name: str) -> None:
+    """Raise if something else than a queue's file or folder is at a path; it may be missing.
+
+    :raise NotAQueueError: so it is
+    """
+    try:
+        found = stat.S_IFMT(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if found == stat.S_IFLNK:
+        raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
+    if found != kind:
+        raise NotAQueueError(f"{path} is no {name}, so it does not belong to a queue; remove it.")
 
 
 def _may(path: pathlib.Path, wanted: int) -> bool:

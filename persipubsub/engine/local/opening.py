@@ -5,6 +5,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import stat
 import threading
 import time
 import uuid
@@ -152,7 +153,9 @@ def _sweep(path: pathlib.Path) -> None:
     """Remove what killed deployments of this very queue left behind."""
     for left in path.parent.glob(f".{path.name}.*.*"):
         try:
-            if time.time() - left.stat().st_mtime > 3600:
+            status = os.lstat(left)
+            mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if mine and time.time() - status.st_mtime > 3600:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             continue

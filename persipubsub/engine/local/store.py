@@ -137,6 +137,7 @@ class Store:
                     raise translate(error, self.path) from error
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
+        files.keep_from_children(self._data)  # LMDB lets programs that this one runs have it
         self.handles = Handles(self.env)
         self.recent = None
         self.space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
