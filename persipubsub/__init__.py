@@ -12,7 +12,7 @@ b'hello'
 from persipubsub.browsing import RetainedMessage
 from persipubsub.control import Control
 from persipubsub.dead_letters import DeadLetter, DeadLetters
-from persipubsub.engine.base import Finding, OwnerStatistics, Statistics, SubscriberStatistics
+from persipubsub.engine.base import Compaction, Finding, OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.environment import Environment
 from persipubsub.errors import (
     ClosedError,
@@ -31,6 +31,7 @@ from persipubsub.errors import (
     QueueBusyError,
     QueueDamagedError,
     QueueError,
+    QueueExistsError,
     QueueFullError,
     QueueNotFoundError,
     QueuePermissionError,
@@ -83,10 +84,12 @@ __all__ = [
     "SubscriberStatistics",
     "OwnerStatistics",
     "Finding",
+    "Compaction",
     # errors
     "PersipubsubError",
     "OpenError",
     "QueueNotFoundError",
+    "QueueExistsError",
     "NotAQueueError",
     "FormatVersionError",
     "QueueDamagedError",

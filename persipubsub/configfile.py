@@ -77,6 +77,8 @@ def load(path: str | os.PathLike[str]) -> Config:
 def queue_config(config: Config, name: str) -> QueueConfig:
     """Return the queue called ``name``.
 
+    :param config: what ``load`` returned
+    :param name: of the queue
     :raise ConfigError: the file has no such queue; the message lists those it has
     """
     try:
@@ -89,6 +91,8 @@ def queue_config(config: Config, name: str) -> QueueConfig:
 def queue_path(config: Config, name: str) -> pathlib.Path:
     """Return the directory of the queue called ``name``; it need not be deployed yet.
 
+    :param config: what ``load`` returned
+    :param name: of the queue
     :raise ConfigError: the file has no such queue; the message lists those it has
     """
     return queue_config(config, name).path

@@ -1,15 +1,18 @@
 """Deployment and administration of a queue."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from persipubsub.connection import Connection, Handle
 from persipubsub.dead_letters import DeadLetters
-from persipubsub.engine.base import Engine, Finding, Statistics
+from persipubsub.engine.base import Compaction, Engine, Finding, Statistics
 from persipubsub.errors import IdentifierError, SettingsError, SettingsMismatchError, UnknownSubscriberError
+from persipubsub.exporting import export
 from persipubsub.limits import (
     HighWaterMark,
     Settings,
@@ -28,7 +31,9 @@ SubscriberIds = Iterable[str] | Mapping[str, SubscriberSettings]
 class Control(Handle):
     """Settings, subscribers and figures of a queue; safe to use from any thread.
 
-    Whatever is changed holds from the next operation of every process on.
+    Whatever is changed holds from the next operation of every process on. Each method is one transaction:
+    it happens wholly or, when it raises, not at all. It waits for another process's transaction, for
+    ``lock_timeout`` seconds of the queue at most, and for nothing else.
 
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
@@ -37,6 +42,9 @@ class Control(Handle):
     ...     control.set_strategy(persipubsub.Strategy.REJECT)
     ...     print(sorted(control.subscriber_ids), control.settings.strategy.value)
     ['archive', 'worker'] reject
+
+    :raise ClosedError: by any method, once it was closed or its Environment was
+    :raise QueueBusyError: another process kept the write lock for too long
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -56,6 +64,10 @@ class Control(Handle):
     ) -> None:
         """Set the limits and add the subscribers that are missing; what is left out stays as it is.
 
+        :param subscriber_ids: identifiers, or a mapping from identifiers to SubscriberSettings
+        :param high_water_mark: the limits
+        :param strategy: what a send does that would exceed them
+        :raise IdentifierError: an identifier breaks the rules; nothing was changed
         :raise SettingsError: a limit makes no sense; nothing was changed
         """
         subscribers = check_subscribers(subscriber_ids or ())
@@ -79,6 +91,7 @@ class Control(Handle):
     def configure(self, **changes: Any) -> Settings:
         """Change settings by their names, such as ``retention=Retention.LOG``, and return all of them.
 
+        :param changes: settings of :class:`~persipubsub.Settings`
         :raise SettingsError: there is no such setting, or the value makes no sense; nothing was changed
         :raise QueueError: the durability cannot change while others have the queue open
         """
@@ -91,16 +104,27 @@ class Control(Handle):
     def set_high_water_mark(self, high_water_mark: HighWaterMark) -> None:
         """Change the limits.
 
+        A queue that is above the new ones is pruned by the next send.
+
+        :param high_water_mark: the limits; those left out are the defaults
         :raise SettingsError: a limit makes no sense; nothing was changed
         """
         self.configure(high_water_mark=high_water_mark)
 
     def set_hwm(self, hwm: HighWaterMark) -> None:
-        """Change the limits; the name in version 1."""
+        """Change the limits; the name in version 1.
+
+        :param hwm: the limits; those left out are the defaults
+        :raise SettingsError: a limit makes no sense; nothing was changed
+        """
         self.configure(high_water_mark=hwm)
 
     def set_strategy(self, strategy: Strategy) -> None:
-        """Change what a send does that would exceed the limits."""
+        """Change what a send does that would exceed the limits.
+
+        :param strategy: what it does from now on
+        :raise SettingsError: it is no Strategy; nothing was changed
+        """
         self.configure(strategy=strategy)
 
     def statistics(self) -> Statistics:
@@ -108,8 +132,52 @@ class Control(Handle):
         return self._engine().statistics()
 
     def check(self) -> list[Finding]:
-        """Verify everything that is stored; an empty list means that all is well. Reads the whole queue."""
+        """Verify everything that is stored; an empty list means that all is well.
+
+        Reads the whole queue, in a read transaction: others go on meanwhile, but the space of what they
+        delete is not used again before its end.
+        """
         return self._engine().check()
+
+    def backup(self, path: str | os.PathLike[str]) -> int:
+        """Write a copy of the queue into a new folder, and return its size in bytes; others use the queue meanwhile.
+
+        It is what one moment of the queue was. It is synced, verified as ``check`` does, and then appears under its
+        name all at once: whatever happens on the way, nothing is left. While it is written the map cannot grow in
+        this process, and the free space inside the file is not used again by anybody.
+
+        :raise QueueExistsError: a queue is at ``path`` already; it is left untouched
+        :raise NotAQueueError: something else is there
+        :raise QueueDamagedError: the copy has faults, for the queue has them
+        :raise StorageFullError: the disk is full
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return self._engine().backup(pathlib.Path(os.path.abspath(path)))
+
+    def compact(self) -> Compaction:
+        """Write the data file anew without its free pages; return what it took before and what it takes after.
+
+        Only while no other process has the queue open. Calls of this process wait until it is done. The new file
+        is synced and verified before it takes the place of the old one, in one step: a crash leaves one of the two.
+
+        :raise QueueBusyError: another process has the queue open, or a view is being read; nothing was changed
+        :raise StorageFullError: the disk has no room for the new file beside the old one; nothing was changed
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return self._engine().compact()
+
+    def export(self, stream: BinaryIO, progress: Callable[[int], None] | None = None) -> int:
+        """Write the queue as JSON Lines, and return the number of messages; others use the queue meanwhile.
+
+        Everything that a subscriber still needs is in it: messages with headers, topics and times, and how far each
+        subscriber is, what it holds, and its dead letters. ``persipubsub.care`` reads it again.
+
+        :param stream: a file open for writing bytes
+        :param progress: is told the number of messages so far
+        :raise QueueDamagedError: a message does not agree with its checksum
+        :raise UnsupportedByEngineError: the queue is not on a disk
+        """
+        return export(self._engine(), stream, progress)
 
     def prune_dangling_messages(self) -> int:
         """Drop what no subscriber needs or what is older than the message timeout; return how many.
@@ -152,6 +220,8 @@ class Control(Handle):
         :param max_deliveries: deliveries after which a message is dead, by default 20; ``None``: never
         :param topic_filter: deliver only messages whose topic matches; ``*`` is one token, ``>`` at the end the rest
         :param ephemeral: let it vanish with the Environment that this Control belongs to
+        :raise IdentifierError: the identifier or the filter breaks the rules
+        :raise SettingsError: another value makes no sense
         :raise SettingsMismatchError: it exists with other settings; see ``configure_subscriber``
         :raise PositionError: ``start`` is not retained
         """
@@ -178,6 +248,10 @@ class Control(Handle):
     def configure_subscriber(self, identifier: str, **changes: Any) -> SubscriberSettings:
         """Change settings of a subscriber by their names, such as ``lease=30.0``, and return all of them.
 
+        Leases that run keep their end.
+
+        :param identifier: of the subscriber
+        :param changes: settings of :class:`~persipubsub.SubscriberSettings`
         :raise UnknownSubscriberError: there is no such subscriber
         :raise SettingsError: there is no such setting, or the value makes no sense; nothing was changed
         """
@@ -188,25 +262,42 @@ class Control(Handle):
         return settings
 
     def remove_subscriber(self, identifier: str) -> bool:
-        """Remove a subscriber with its leases and dead letters; return whether it existed."""
+        """Remove a subscriber with its leases and dead letters; return whether it existed.
+
+        :param identifier: of the subscriber
+        :raise IdentifierError: there cannot be one of that name
+        """
         encode_name(identifier, "identifier")
         return self._engine().remove_subscriber(identifier)
 
     def purge(self, subscriber: str) -> int:
-        """Settle everything that waits for a subscriber and that nobody holds; return how many."""
+        """Settle everything that waits for a subscriber and that nobody holds; return how many.
+
+        :param subscriber: its identifier
+        :raise UnknownSubscriberError: there is no such subscriber
+        """
         return self._engine().purge(self._known(subscriber))
 
     def pause_subscriber(self, identifier: str) -> None:
-        """Deliver nothing to a subscriber until it is resumed; its backlog stays and grows."""
+        """Deliver nothing to a subscriber until it is resumed; its backlog stays and grows.
+
+        :param identifier: of the subscriber
+        :raise UnknownSubscriberError: there is no such subscriber
+        """
         self._engine().pause(self._known(identifier), True)
 
     def resume_subscriber(self, identifier: str) -> None:
-        """Deliver to a paused subscriber again."""
+        """Deliver to a paused subscriber again.
+
+        :param identifier: of the subscriber
+        :raise UnknownSubscriberError: there is no such subscriber
+        """
         self._engine().pause(self._known(identifier), False)
 
     def dead_letters(self, subscriber: str) -> DeadLetters:
         """Return the dead letters of a subscriber, to be listed, requeued or discarded.
 
+        :param subscriber: its identifier
         :raise UnknownSubscriberError: there is no such subscriber
         """
         return DeadLetters(self._known(subscriber), self._engine)

@@ -68,6 +68,9 @@ class DeadLetter:
 class DeadLetters:
     """The dead letters of one subscriber, oldest first; each iteration reads anew, and holds no transaction.
 
+    Safe to use from any thread. ``requeue`` and ``discard`` are one transaction each, and wait for nothing
+    but another process's one.
+
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
     ...     control = env.new_control(subscriber_ids={"worker"})
@@ -103,6 +106,7 @@ class DeadLetters:
 
         :param ids: ``None`` means all
         :return: how many; unknown ids are no error
+        :raise MessageError: something in it is no id
         """
         return self._engine().requeue_dead(self._identifier, optional_ids(ids))
 
@@ -111,5 +115,6 @@ class DeadLetters:
 
         :param ids: ``None`` means all
         :return: how many; unknown ids are no error
+        :raise MessageError: something in it is no id
         """
         return self._engine().discard_dead(self._identifier, optional_ids(ids))

@@ -27,6 +27,9 @@ class Environment:
     whatever path. After a fork the child's objects open the queue anew at their first use and leave
     the parent's leases alone. An Environment can be pickled, by its path, into other processes.
 
+    Opening and closing are transactions of their own, each atomic. None of its methods waits for messages;
+    one waits for another process's transaction, for ``lock_timeout`` seconds of the queue at most.
+
     >>> with Environment("memory:") as env:
     ...     control = env.new_control(subscriber_ids={"worker"})
     ...     _ = env.new_publisher().send(b"frame")
@@ -36,6 +39,8 @@ class Environment:
 
     :param path: the directory of the queue; ``"memory:"`` for a queue in this process alone and
         ``"memory:name"`` for one that others in this process can open by that name
+    :raise ClosedError: by any method but ``close``, once it was closed
+    :raise QueueBusyError: another process kept the write lock for too long
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -50,6 +55,8 @@ class Environment:
     def from_config(cls, path: str | os.PathLike[str], name: str) -> Self:
         """Open the queue called ``name`` of a deployment file; it need not be deployed yet.
 
+        :param path: of the file
+        :param name: of the queue
         :raise ConfigError: the file is wrong, or has no such queue
         """
         from persipubsub import configfile
@@ -94,12 +101,13 @@ class Environment:
         Arguments left out are the defaults of :class:`~persipubsub.limits.Settings` for a new queue,
         and are not compared with an existing one.
 
-        :param subscriber_ids: identifiers, or a mapping from identifiers to SubscriberSettings
-        :param high_water_mark: the limits
+        :param subscriber_ids: identifiers, or a mapping from identifiers to SubscriberSettings; they get
+            what is sent from now on
+        :param high_water_mark: the limits; by default 30 GiB of payload and nothing else
         :param strategy: what a send does that would exceed the limits
         :param retention: whether consumed messages are kept
         :param durability: what a returned send or acknowledgement survives
-        :param max_message_bytes: largest payload of one message
+        :param max_message_bytes: bytes of the largest payload
         :param deduplication_window: seconds that a deduplication id is remembered
         :param lock_timeout: seconds that a call waits for another process's write transaction
         :param map_size: bytes of address space to start with
@@ -107,6 +115,7 @@ class Environment:
         :param high_watermark: ``high_water_mark`` as the documentation of version 1 spelled it
         :raise SettingsMismatchError: the queue exists with other settings than those given; names the differences
         :raise SettingsError: a value makes no sense; nothing was created
+        :raise IdentifierError: an identifier breaks the rules; nothing was created
         :raise NotAQueueError: something else is there
         """
         if high_water_mark is not None and high_watermark is not None:
@@ -175,6 +184,7 @@ class Environment:
         :param limit: so many messages at most
         :param follow: wait for what is published next, instead of ending
         :raise PositionError: ``start`` means nothing
+        :raise SettingsError: ``limit`` is no number of messages
         """
         check_browsing(start, limit)
         self._connection.engine()

@@ -5,6 +5,7 @@
     PersipubsubError
     ├── OpenError                       opening a queue
     │   ├── QueueNotFoundError          nothing is deployed there (also FileNotFoundError)
+    │   ├── QueueExistsError            a queue is there already (also FileExistsError)
     │   ├── NotAQueueError              something else lives there
     │   ├── FormatVersionError          written by a newer persipubsub
     │   ├── QueueDamagedError           the files are not what a queue wrote
@@ -34,70 +35,122 @@
 
 
 class PersipubsubError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package.
+
+    What to do: catch it where any failure of a queue is handled alike; else catch what you can do something about.
+    """
 
 
 class OpenError(PersipubsubError):
-    """A queue cannot be opened."""
+    """A queue cannot be opened.
+
+    What to do: read the message: it names the path, and the subclass says which of the cases below it is.
+    """
 
 
 class QueueNotFoundError(OpenError, FileNotFoundError):
-    """Nothing is deployed at the path."""
+    """Nothing is deployed at the path.
+
+    What to do: deploy the queue (``new_control`` or ``persipubsub deploy``), or mend the path.
+    """
+
+
+class QueueExistsError(OpenError, FileExistsError):
+    """A queue is to be put where there is one already; it is left untouched."""
 
 
 class NotAQueueError(OpenError):
-    """The path holds something that is not a persipubsub queue; it is left untouched."""
+    """The path holds something that is not a persipubsub queue; it is left untouched.
+
+    What to do: choose another directory; queues of 1.0 are drained with 1.0 first.
+    """
 
 
 class FormatVersionError(OpenError):
-    """The queue was written in a format that this version does not know; it is left untouched."""
+    """The queue was written in a format that this version does not know; it is left untouched.
+
+    What to do: upgrade persipubsub in this program to the version that wrote the queue.
+    """
 
 
 class QueueDamagedError(OpenError):
-    """The files of the queue are truncated or overwritten."""
+    """The files of the queue are truncated or overwritten.
+
+    What to do: keep the files, restore a backup, or deploy anew into another directory.
+    """
 
 
 class QueuePermissionError(OpenError, PermissionError):
-    """The process lacks a right on the queue directory or its files."""
+    """The process lacks a right on the queue directory or its files.
+
+    What to do: run as the owner of the directory, or deploy with ``group_access`` for a group.
+    """
 
 
 class PidCollisionError(OpenError):
     """A process of another PID namespace (container) has the queue open under the process id of this one.
 
-    LMDB tells processes apart by their ids. Let the containers share a PID namespace.
+    LMDB tells processes apart by their ids.
+
+    What to do: let the containers share a PID namespace.
     """
 
 
 class SettingsMismatchError(OpenError, ValueError):
-    """The queue or subscriber exists with other settings than the caller asked for."""
+    """The queue or subscriber exists with other settings than the caller asked for.
+
+    What to do: open it with ``new_control()`` without arguments, then change it with ``configure`` or
+    ``configure_subscriber``.
+    """
 
 
 class ConfigError(PersipubsubError, ValueError):
-    """A deployment configuration is wrong; the message starts with the path of the field."""
+    """A deployment configuration is wrong; the message starts with the path of the field.
+
+    What to do: mend the field that the message begins with; nothing was deployed.
+    """
 
 
 class QueueError(PersipubsubError):
-    """The queue cannot carry out the operation now; nothing was changed."""
+    """The queue cannot carry out the operation now; nothing was changed.
+
+    What to do: try again later, or do what the subclass says.
+    """
 
 
 class QueueFullError(QueueError):
-    """The high-water mark is reached and the strategy does not make room; nothing was stored."""
+    """The high-water mark is reached and the strategy does not make room; nothing was stored.
+
+    What to do: wait longer, let subscribers catch up, raise the mark, or choose a strategy that drops messages.
+    """
 
 
 class StorageFullError(QueueError, OSError):
-    """The disk (or a quota) is full; nothing was stored, reading and acknowledging go on."""
+    """The disk (or a quota) is full; nothing was stored, reading and acknowledging go on.
+
+    What to do: free space on the disk, or consume messages; then send again.
+    """
 
 
 class QueueBusyError(QueueError, TimeoutError):
-    """Another process (named by pid) kept the write lock longer than the queue's ``lock_timeout``."""
+    """Another process (named by pid) kept the write lock longer than the queue's ``lock_timeout``.
+
+    What to do: look at the process it names: stopped, in a debugger, or on a disk that hangs. Try again, or end it.
+    """
 
 
 class QueueReplacedError(QueueError):
-    """The files of the queue were deleted or exchanged while they were open."""
+    """The files of the queue were deleted or exchanged while they were open.
+
+    What to do: close the Environment and open the queue anew.
+    """
 
 
 class StorageError(QueueError, OSError):
-    """The operating system or LMDB refused an operation; nothing was committed."""
+    """The operating system or LMDB refused an operation; nothing was committed.
+
+    What to do: look at the disk and at the system's log; then close and open the queue before going on.
+    """
 
 
 class StorageFailedError(StorageError):
@@ -108,48 +161,80 @@ class StorageFailedError(StorageError):
 
 
 class SubscriberError(PersipubsubError):
-    """Something is wrong with a subscriber."""
+    """Something is wrong with a subscriber.
+
+    What to do: read the message; it names the subscriber or the object that was used wrongly.
+    """
 
 
 class UnknownSubscriberError(SubscriberError, LookupError):
-    """The queue has no subscriber of this identifier; the message lists those it has."""
+    """The queue has no subscriber of this identifier; the message lists those it has.
+
+    What to do: add it with ``Control.add_subscriber``, or mend the name.
+    """
 
 
 class MessageError(PersipubsubError, ValueError):
-    """A message or one of its options cannot be accepted; nothing was stored."""
+    """A message or one of its options cannot be accepted; nothing was stored.
+
+    What to do: mend the option that the message names.
+    """
 
 
 class MessageTypeError(MessageError, TypeError):
-    """The payload is not bytes-like."""
+    """The payload is not bytes-like.
+
+    What to do: encode it, or give the publisher a serializer.
+    """
 
 
 class MessageTooLargeError(MessageError):
-    """The message is larger than the queue accepts."""
+    """The message is larger than the queue accepts.
+
+    What to do: send a reference to a file, or raise ``max_message_bytes``.
+    """
 
 
 class SettingsError(PersipubsubError, ValueError):
-    """A limit or another setting has a value that makes no sense; nothing was changed."""
+    """A limit or another setting has a value that makes no sense; nothing was changed.
+
+    What to do: mend the value that the message names.
+    """
 
 
 class IdentifierError(PersipubsubError, ValueError):
-    """An identifier, topic or filter breaks the rules for names."""
+    """An identifier, topic or filter breaks the rules for names.
+
+    What to do: use 1 to 255 bytes of UTF-8 without control characters; the message says what else.
+    """
 
 
 class PositionError(PersipubsubError, ValueError):
-    """A position that the queue does not retain, or that has no meaning."""
+    """A position that the queue does not retain, or that has no meaning.
+
+    What to do: seek to ``"first"``, ``"latest"``, or an id that is retained.
+    """
 
 
 class LeaseLostError(PersipubsubError):
     """The lease of a message is gone: it was settled, or taken over, by somebody else.
 
-    Nothing was changed. The message is (or was) handled elsewhere as well: discard what this
-    handler did, or make its effects idempotent.
+    Nothing was changed. The message is (or was) handled elsewhere as well.
+
+    What to do: discard what this handler did, or make its effects idempotent; for handlers that take
+    longer than the lease, ``extend`` it in time.
     """
 
 
 class ClosedError(PersipubsubError, ValueError):
-    """The object was closed before."""
+    """The object was closed before.
+
+    What to do: open or make a new one.
+    """
 
 
 class UnsupportedByEngineError(PersipubsubError, NotImplementedError):
-    """The engine behind this queue does not have the feature."""
+    """The engine behind this queue does not have the feature.
+
+    What to do: use a queue in a directory, or do without the feature.
+    """

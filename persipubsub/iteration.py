@@ -212,9 +212,20 @@ class Loop(Generic[M]):
 class Messages(Loop[Message[T]]):
     """An iterator of messages, closable and a context manager; one thread at a time may use it.
 
+    >>> import persipubsub
+    >>> with persipubsub.Environment("memory:") as env:
+    ...     control = env.new_control(subscriber_ids={"worker"})
+    ...     _ = env.new_publisher().send_many([b"one", b"two"])
+    ...     with env.new_subscriber("worker").messages(timeout=0) as messages:
+    ...         for message in messages:
+    ...             print(message.data)
+    b'one'
+    b'two'
+
     Asking for the next message acknowledges the last, together with what it staged. The
-    acknowledgements are written with the next batch, before a wait, after a second at the latest,
-    and when the loop is closed.
+    acknowledgements are written in the transaction that takes the next batch, before a wait, after a
+    second at the latest, and when the loop is closed. Asking for the next one waits as long as the
+    ``timeout`` of :meth:`Subscriber.messages` says.
 
     Leaving the loop, also by ``break``, gives back the message that is being handled and those that
     were taken with it. Python does not tell an iterator that its loop was left: the end of a ``with``

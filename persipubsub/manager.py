@@ -11,7 +11,10 @@ from persipubsub.names import encode_name
 
 
 class QueueManager:
-    """The queues directly under a directory, by their names.
+    """The queues directly under a directory, by their names; safe to use from any thread.
+
+    Creating and deleting are atomic: a killed process leaves a whole queue or none. No method waits for
+    messages.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as root:
@@ -40,12 +43,19 @@ class QueueManager:
         return [name for name in entries if _is_name(name) and LocalOpener(self._root / name).exists()]
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a queue of this name."""
+        """Tell whether there is a queue of this name.
+
+        :raise IdentifierError: ``name`` is no name of a queue
+        """
         return LocalOpener(self._path(name)).exists()
 
     def create(self, name: str, **settings: Any) -> Environment:
         """Deploy a queue with the arguments of ``Environment.new_control``, and open it.
 
+        :param name: of the queue: a name of a directory, of 1 to 255 bytes
+        :param settings: such as ``subscriber_ids={"worker"}``
+        :raise IdentifierError: ``name`` is no name of a queue
+        :raise SettingsError: a value makes no sense; nothing was created
         :raise SettingsMismatchError: it exists with other settings than those given
         """
         path = self._path(name)
@@ -57,6 +67,7 @@ class QueueManager:
         """Open a queue.
 
         :raise QueueNotFoundError: there is none of this name
+        :raise IdentifierError: ``name`` is no name of a queue
         """
         if not self.exists(name):
             raise not_found(str(self._path(name)))
@@ -68,6 +79,7 @@ class QueueManager:
         :param force: delete it even if somebody has it open; whoever has gets QueueReplacedError from then on
         :raise QueueBusyError: somebody has it open, and it is not forced
         :raise NotAQueueError: something else has this name; it is left alone
+        :raise IdentifierError: ``name`` is no name of a queue
         """
         return LocalOpener(self._path(name)).delete(force)
 

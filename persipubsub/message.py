@@ -255,7 +255,9 @@ class Received(Generic[T]):
         never waits for room: in a full ``block`` or ``reject`` queue the acknowledgement raises
         QueueFullError.
 
+        :param msg: bytes-like, or a Draft; the other arguments are those of :meth:`Publisher.send`
         :raise MessageError: it cannot be sent, or this message is settled already
+        :raise IdentifierError: the topic is malformed
         """
         if self._state != HELD:
             raise MessageError(f"The message {self.id} is settled; send before it is acknowledged.")
@@ -295,7 +297,8 @@ class Message(Received[T]):
     """A message as a subscriber received it.
 
     Until it is settled it belongs to this process; how long, the lease says. Settle it with ``ack``,
-    ``nack`` or ``reject``, unless a block or a loop does so. A second settlement of the same object
+    ``nack`` or ``reject``, unless a block or a loop does so, from any thread. Each of them is one
+    transaction, and waits for nothing but another process's one. A second settlement of the same object
     does nothing.
 
     >>> import persipubsub
@@ -306,6 +309,8 @@ class Message(Received[T]):
     ...     print(message.data, message.headers, message.delivery_count)
     ...     message.ack()
     b'frame' {'camera': 'left'} 1
+
+    :raise ClosedError: by any settlement, once its Subscriber was closed, which gave it back
     """
 
     __slots__ = ()
@@ -325,6 +330,7 @@ class Message(Received[T]):
 
         :param delay: seconds
         :param reason: shown as ``last_error`` with the next delivery, and with the dead letter
+        :raise MessageError: the delay or the reason makes no sense
         :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
         """
         self._nack(delay, reason)
@@ -332,13 +338,16 @@ class Message(Received[T]):
     def reject(self, reason: str) -> None:
         """Move it to the subscriber's dead letters; what was staged is dropped.
 
+        :param reason: shown with the dead letter
+        :raise MessageError: the reason is no str
         :raise LeaseLostError: it belongs to somebody else by now; nothing was changed
         """
         self._reject(reason)
 
     def extend(self, seconds: float) -> None:
-        """Let its bounded lease end ``seconds`` from now.
+        """Let its bounded lease end ``seconds`` from now; one without an end keeps having none.
 
+        :raise SettingsError: it is no positive number of seconds
         :raise LeaseLostError: it belongs to somebody else by now
         """
         self._extend(seconds)

@@ -17,6 +17,10 @@ from persipubsub.waiting import WaitingRoom
 class Publisher(Handle):
     """Sends messages; safe to use from any number of threads.
 
+    Each call is one transaction. It waits for the disk as the queue's durability says, for another
+    process's transaction at most ``lock_timeout`` seconds of the queue, and for room only in a queue with
+    the strategy ``block``. Threads that send at the same time share a commit.
+
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
     ...     control = env.new_control(subscriber_ids={"worker"})
@@ -25,6 +29,9 @@ class Publisher(Handle):
     ...     rest = pub.send_many([b"one", b"two"])
     ...     list(rest) == [first + 1, first + 2]
     True
+
+    :raise ClosedError: by any method, once it was closed or its Environment was
+    :raise QueueBusyError: another process kept the write lock for too long; nothing was stored
     """
 
     def __init__(self, connection: Connection, autosync: bool = False, serializer: Serializer | None = None) -> None:
@@ -64,6 +71,7 @@ class Publisher(Handle):
         :param timeout: seconds to wait for room in a ``block`` queue; ``0``: do not wait, ``None``: for ever
         :return: the id
         :raise MessageError: the message or an option cannot be taken
+        :raise SettingsError: ``timeout`` makes no sense
         :raise IdentifierError: the topic is malformed
         :raise QueueFullError: there is no room in a ``reject`` queue, or not in time in a ``block`` queue
         :raise StorageFullError: the disk is full
@@ -93,10 +101,14 @@ class Publisher(Handle):
         An item may be a Draft with options of its own; those that it leaves out are taken from this call.
         All are checked before the first is stored.
 
+        :param msgs: what ``send`` takes, several of them; the other arguments are those of ``send``
         :param deduplication_id: only for a single message; give several of them a Draft each
         :return: the ids, a ``range`` unless deduplication made them otherwise
-        :raise MessageError: a message or an option cannot be taken
+        :raise MessageError: a message or an option cannot be taken; nothing was stored
+        :raise SettingsError: ``timeout`` makes no sense
+        :raise IdentifierError: a topic is malformed; nothing was stored
         :raise QueueFullError: there is no room for all of them
+        :raise StorageFullError: the disk is full
         """
         options = Draft(None, headers, topic, delay, expires_in, deduplication_id)
         transactions = self._transactions(msgs, options)

@@ -33,6 +33,9 @@ def json_loads(data: bytes) -> Any:
 
     >>> json_loads(b'{"frame": 1}')
     {'frame': 1}
+
+    :param data: UTF-8
+    :raise ValueError: it is not JSON
     """
     return _json_decode(data)
 
@@ -56,7 +59,11 @@ def msgpack_dumps(value: Any) -> bytes:
 
 
 def msgpack_loads(data: bytes) -> Any:
-    """Read MessagePack."""
+    """Read MessagePack.
+
+    :param data: one value
+    :raise ValueError: it is not MessagePack
+    """
     return _msgpack_decode(data)
 
 
@@ -83,12 +90,18 @@ P = TypeVar("P", bound=ProtobufMessage)
 
 
 def protobuf_dumps(value: ProtobufMessage) -> bytes:
-    """Write a protobuf message."""
+    """Write a protobuf message.
+
+    :param value: of a generated class
+    """
     return value.SerializeToString()
 
 
 def protobuf_loads(message_class: type[P]) -> Callable[[bytes], P]:
-    """Return what reads protobuf messages of a generated class."""
+    """Return what reads protobuf messages of a generated class.
+
+    :param message_class: the class
+    """
     return functools.partial(_parse_protobuf, message_class)
 
 

@@ -26,6 +26,10 @@ class Subscriber(Handle, Generic[T]):
     Any number of Subscriber objects, in any number of processes, may have the same identifier: they
     compete, and each message goes to one of them at a time.
 
+    Taking and settling are one transaction each. A call that finds no message waits for one as long as
+    ``timeout`` says, asleep; it waits for another process's transaction at most ``lock_timeout`` seconds of
+    the queue besides.
+
     Delivery is at least once: when a process dies after it has handled a message and before the
     acknowledgement is stored, the message is delivered again. Make handlers bear that.
 
@@ -45,6 +49,11 @@ class Subscriber(Handle, Generic[T]):
     waits for ever. ``lease`` is for how many seconds the message is held at most; with ``None`` the
     subscriber's own lease counts, and without one it lasts as long as this process and its
     Environment live.
+
+    :raise ClosedError: by any method, once it was closed or its Environment was
+    :raise SettingsError: a timeout, a lease or a number of messages makes no sense
+    :raise UnknownSubscriberError: the subscriber was removed meanwhile
+    :raise QueueBusyError: another process kept the write lock for too long
     """
 
     def __init__(
@@ -78,7 +87,9 @@ class Subscriber(Handle, Generic[T]):
         KeyboardInterrupt, gives the message back at once: it is the next one delivered, and has the
         exception as its ``last_error``. The same message comes again after a crash, too.
 
+        :param timeout: seconds to wait; ``0``: do not, ``None``: for ever
         :param retries: accepted from programs written for version 1; it means nothing
+        :param lease: seconds that the block may take
         :raise LeaseLostError: at the end of the block, when the lease ended and somebody else has the message
         """
         _ignore_retries(retries)
@@ -104,7 +115,8 @@ class Subscriber(Handle, Generic[T]):
 
         Nothing is copied and no deserializer is called. The block holds a read transaction: as long
         as it lasts, the space of messages that are deleted meanwhile is not used again, so keep it
-        short.
+        short. After it the view raises ValueError; what was made from the view, by ``cast`` or as an
+        array, must not be used any more, as its memory may be something else or nothing by then.
         """
         deadline_of(timeout)
         lease_ns = lease_ns_of(lease)
@@ -165,7 +177,9 @@ class Subscriber(Handle, Generic[T]):
     def ack(self, ids: int | Iterable[int]) -> int:
         """Settle messages by their ids, in one transaction, whoever holds them and whatever their state.
 
+        :param ids: one or several
         :return: how many were not settled before; unknown ids are no error
+        :raise MessageError: something in it is no id
         """
         return self._holder.settle_ids(check_ids(ids))
 

@@ -32,7 +32,7 @@ class Worker(Generic[T]):
 
     A handler that returns has its message acknowledged, with what it staged; one that raises gives it
     back for later: after exponentially longer delays, until the subscriber's ``max_deliveries`` make it
-    a dead letter. A handler may settle the message itself, too.
+    a dead letter. A handler may settle the message itself, too. Each settlement is one transaction.
 
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
@@ -196,6 +196,21 @@ def run(handler: Handler[T], subscriber: Subscriber[T], concurrency: int = 1, **
 
     Blocks. The arguments are those of :class:`Worker`, whose ``stop`` ends it from the program itself.
 
+    >>> import os, signal, persipubsub
+    >>> with persipubsub.Environment("memory:") as env:
+    ...     control = env.new_control(subscriber_ids={"worker"})
+    ...     _ = env.new_publisher().send(b"frame")
+    ...     def handle(message):
+    ...         print(message.data)
+    ...         os.kill(os.getpid(), signal.SIGTERM)
+    ...     run(handle, env.new_subscriber("worker"))
+    b'frame'
+    1
+
+    :param handler: called with each message
+    :param subscriber: whose messages they are
+    :param concurrency: number of threads
+    :param options: ``backoff``, ``lease``, ``grace`` and ``signals`` of :class:`Worker`
     :raise SettingsError: an argument makes no sense
     :raise PersipubsubError: messages cannot be taken any more
     """

@@ -36,6 +36,9 @@ class Control(Handle[control.Control]):
     set_strategy = on_thread(control.Control.set_strategy)
     statistics = on_thread(control.Control.statistics)
     check = on_thread(control.Control.check)
+    backup = on_thread(control.Control.backup)
+    compact = on_thread(control.Control.compact)
+    export = on_thread(control.Control.export)
     prune_dangling_messages = on_thread(control.Control.prune_dangling_messages)
     clear_all_subscribers = on_thread(control.Control.clear_all_subscribers)
     add_subscriber = on_thread(control.Control.add_subscriber)
@@ -81,7 +84,10 @@ class Control(Handle[control.Control]):
 
 
 class DeadLetters:
-    """The dead letters of one subscriber, oldest first; each ``async for`` reads anew, and holds no transaction."""
+    """The dead letters of one subscriber, oldest first; each ``async for`` reads anew, and holds no transaction.
+
+    The calls are those of :class:`persipubsub.DeadLetters`, with ``await``.
+    """
 
     def __init__(self, thread: Thread, wrapped: dead_letters.DeadLetters) -> None:
         """Read on ``thread``; ``Control.dead_letters`` makes these objects."""

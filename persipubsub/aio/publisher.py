@@ -17,6 +17,8 @@ from persipubsub.message import Draft, Headers
 class Publisher(Handle[publisher.Publisher]):
     """Sends messages; messages that several tasks send at the same time share a commit.
 
+    Everything else is as in :class:`persipubsub.Publisher`.
+
     >>> import asyncio
     >>> from persipubsub import aio
     >>> async def main():

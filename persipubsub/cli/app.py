@@ -7,14 +7,21 @@ from collections.abc import Sequence
 import typer
 
 from persipubsub.cli import (
+    backup,
+    bench,
     check,
     clear,
+    compact,
     dead_letters,
     demo,
     deploy,
+    doctor,
+    exporting,
+    importing,
     metrics,
     prune,
     receive,
+    restore,
     seek,
     send,
     status,
@@ -35,12 +42,12 @@ app = typer.Typer(
 
     A queue is given by its directory, or by its name with --queue; then its directory is looked up in
     the deployment file given by --config, else by the variable PERSIPUBSUB_CONFIG, else in
-    ./persipubsub.json.
+    ./persipubsub.json. If that file has only one queue, it need not be named.
 
     Exit status: 0; 1 when the answer is no; 2 for wrong use, a bad configuration or a missing queue.
     """,
     epilog="Start with: persipubsub demo",
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -54,7 +61,9 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-for _command in (deploy, status, send, receive, work, tail, seek, prune, clear, check, metrics, demo):
+_DAILY = (deploy, status, send, receive, work, tail, seek, prune, clear)
+_CARE = (check, doctor, backup, restore, compact, exporting, importing)
+for _command in (*_DAILY, metrics, *_CARE, bench, demo):
     app.command(_command.NAME, help=_command.HELP)(_command.command)
 app.add_typer(subscribers.app, name="subscribers")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from persipubsub.cli import completion, output
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
 
 NAME = "clear"
@@ -22,9 +23,17 @@ def command(
     config: ConfigOption = None,
     queue: QueueOption = None,
     subscriber: Annotated[
-        str | None, typer.Option("--subscriber", "-s", metavar="IDENTIFIER", help="Drop only what waits for this one.")
+        str | None,
+        typer.Option(
+            "--subscriber",
+            "-s",
+            metavar="IDENTIFIER",
+            help="Drop only what waits for this one.",
+            autocompletion=completion.subscriber_names,
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Clear a queue."""
     directory = find_queue(path, config, queue)
@@ -36,7 +45,12 @@ def command(
             if not typer.confirm(f"Drop {what} of {directory}?", err=True):
                 raise typer.Exit(1)
         if subscriber is None:
+            number = control.statistics().messages
             control.clear_all_subscribers()
-            typer.echo(f"dropped {what}")
         else:
-            typer.echo(f"dropped {control.purge(subscriber)} messages of {subscriber!r}")
+            number = control.purge(subscriber)
+            what = f"{number} messages of {subscriber!r}"
+    if as_json:
+        output.print_json({"dropped": number})
+    else:
+        typer.echo(f"dropped {what}")

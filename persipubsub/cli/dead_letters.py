@@ -73,12 +73,13 @@ def requeue_command(
     config: ConfigOption = None,
     queue: QueueOption = None,
     everything: AllOption = False,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Deliver dead letters again, their count at zero; exit status 1 if there were none.
 
     Example: persipubsub dead-letters requeue ./queues/frames --subscriber archive 17 18
     """
-    _settle("requeue", subscriber, arguments, config, queue, everything)
+    _settle("requeue", subscriber, arguments, config, queue, everything, as_json)
 
 
 @app.command("discard")
@@ -88,16 +89,17 @@ def discard_command(
     config: ConfigOption = None,
     queue: QueueOption = None,
     everything: AllOption = False,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Forget dead letters; exit status 1 if there were none.
 
     Example: persipubsub dead-letters discard ./queues/frames --subscriber archive --all
     """
-    _settle("discard", subscriber, arguments, config, queue, everything)
+    _settle("discard", subscriber, arguments, config, queue, everything, as_json)
 
 
 def _settle(
-    what: str, subscriber: str, arguments: list[str] | None, config: Any, queue: str | None, all_: bool
+    what: str, subscriber: str, arguments: list[str] | None, config: Any, queue: str | None, all_: bool, as_json: bool
 ) -> None:
     path, rest = split(arguments, config, queue)
     if bool(rest) == all_:
@@ -108,6 +110,9 @@ def _settle(
     with open_control(path) as control:
         letters = control.dead_letters(subscriber)
         number = letters.requeue(ids) if what == "requeue" else letters.discard(ids)
-    typer.echo(f"{what}{'d' if what == 'requeue' else 'ed'} {number} messages")
+    if as_json:
+        output.print_json({"messages": number})
+    else:
+        typer.echo(f"{what}{'d' if what == 'requeue' else 'ed'} {number} messages")
     if not number:
         raise typer.Exit(1)

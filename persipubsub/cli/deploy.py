@@ -33,7 +33,7 @@ def command(
         bool,
         typer.Option("--prune", help="Remove subscribers and queues (directly under the root) that are not listed."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Deploy a file."""
     config = deployment.load(find_config(file))

@@ -5,13 +5,15 @@ import datetime
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 __all__ = [
+    "JsonOption",
     "console",
     "duration",
     "escape",
@@ -23,6 +25,9 @@ __all__ = [
     "size",
     "table",
 ]
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -2,6 +2,7 @@
 
 import typer
 
+from persipubsub.cli import output, progress
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
 
 NAME = "prune"
@@ -14,7 +15,16 @@ Example: persipubsub prune ./queues/frames
 """
 
 
-def command(path: PathArgument = None, config: ConfigOption = None, queue: QueueOption = None) -> None:
+def command(
+    path: PathArgument = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    as_json: output.JsonOption = False,
+) -> None:
     """Prune dangling messages."""
-    with open_control(find_queue(path, config, queue)) as control:
-        typer.echo(f"dropped {control.prune_dangling_messages()} messages")
+    with open_control(find_queue(path, config, queue)) as control, progress.working("pruning"):
+        number = control.prune_dangling_messages()
+    if as_json:
+        output.print_json({"dropped": number})
+    else:
+        typer.echo(f"dropped {number} messages")

@@ -30,7 +30,7 @@ def command(
     path: PathArgument = None,
     config: ConfigOption = None,
     queue: QueueOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line.")] = False,
+    as_json: output.JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C.")] = False,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks, with --watch.")] = 1.0,
 ) -> None:

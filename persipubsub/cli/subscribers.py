@@ -31,7 +31,7 @@ def list_command(
     path: PathArgument = None,
     config: ConfigOption = None,
     queue: QueueOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: output.JsonOption = False,
 ) -> None:
     """List the subscribers and their settings.
 

@@ -1,107 +1,50 @@
-"""Which queue a command is about."""
+"""The options and arguments by which commands take a queue, and what finds it."""
 
-import contextlib
-import os
 import pathlib
-from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from persipubsub import config as deployment
-from persipubsub.control import Control
-from persipubsub.engine.opening import opener_for
-from persipubsub.environment import Environment
+from persipubsub.cli import completion
+from persipubsub.cli.finding import find_config, find_queue, has_config, only, open_control, split
 
-CONFIG_VARIABLE: Final = "PERSIPUBSUB_CONFIG"
-CONFIG_FILE: Final = "persipubsub.json"
+__all__ = [
+    "ConfigOption",
+    "PathArgument",
+    "QueueOption",
+    "SubscriberOption",
+    "find_config",
+    "find_queue",
+    "has_config",
+    "only",
+    "open_control",
+    "split",
+]
 
 ConfigOption = Annotated[
     pathlib.Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="Deployment file in which to look up --queue."),
 ]
 QueueOption = Annotated[
-    str | None, typer.Option("--queue", "-q", metavar="NAME", help="Name of the queue, instead of its directory.")
+    str | None,
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="NAME",
+        help="Name of the queue, instead of its directory.",
+        autocompletion=completion.queue_names,
+    ),
 ]
 SubscriberOption = Annotated[
-    str, typer.Option("--subscriber", "-s", metavar="IDENTIFIER", help="Identifier of the subscriber.")
+    str,
+    typer.Option(
+        "--subscriber",
+        "-s",
+        metavar="IDENTIFIER",
+        help="Identifier of the subscriber.",
+        autocompletion=completion.subscriber_names,
+    ),
 ]
 PathArgument = Annotated[
     pathlib.Path | None, typer.Argument(metavar="PATH", help="Directory of the queue.", show_default=False)
 ]
-
-
-def find_config(given: pathlib.Path | None) -> pathlib.Path:
-    """Return the deployment file: the given one, that of the environment variable, or that of the working directory.
-
-    :raise typer.BadParameter: there is none
-    """
-    if given is not None:
-        return given
-    variable = os.environ.get(CONFIG_VARIABLE)
-    if variable:
-        return pathlib.Path(variable)
-    if pathlib.Path(CONFIG_FILE).exists():
-        return pathlib.Path(CONFIG_FILE)
-    raise typer.BadParameter(
-        f"There is no {CONFIG_FILE} here; give a deployment file with --config or {CONFIG_VARIABLE}."
-    )
-
-
-def find_queue(path: pathlib.Path | None, config: pathlib.Path | None, queue: str | None) -> pathlib.Path:
-    """Return the directory of the queue that the command line names in one of the two ways.
-
-    :raise typer.BadParameter: neither or both were used
-    :raise ConfigError: the deployment file is wrong, or has no such queue
-    """
-    if path is not None:
-        if queue is not None or config is not None:
-            raise typer.BadParameter("Give either the directory of the queue, or --queue (with --config), not both.")
-        return path
-    if queue is None and config is None:
-        raise typer.BadParameter("Say which queue: its directory, or --queue NAME (with --config FILE).")
-    loaded = deployment.load(find_config(config))
-    if queue is None:
-        if len(loaded.queues) != 1:
-            names = ", ".join(loaded.queues) or "none"
-            raise typer.BadParameter(f"Say which queue with --queue; {loaded.file} has: {names}.")
-        queue = next(iter(loaded.queues))
-    return deployment.queue_path(loaded, queue)
-
-
-def split(
-    arguments: list[str] | None, config: pathlib.Path | None, queue: str | None
-) -> tuple[pathlib.Path, list[str]]:
-    """Return the directory of the queue, and the arguments that follow it (all, with --queue or --config).
-
-    :raise typer.BadParameter: no queue is named
-    :raise ConfigError: the deployment file is wrong, or has no such queue
-    """
-    rest = list(arguments or [])
-    path = None
-    if queue is None and config is None and rest:
-        path = pathlib.Path(rest.pop(0))
-    return find_queue(path, config, queue), rest
-
-
-def only(rest: list[str], what: str) -> str:
-    """Return the one argument in ``rest``.
-
-    :raise typer.BadParameter: it is missing, or there are more
-    """
-    if len(rest) != 1:
-        given = " ".join(rest) or "nothing"
-        raise typer.BadParameter(f"Give {what} (one argument after the queue), not: {given}.")
-    return rest[0]
-
-
-@contextlib.contextmanager
-def open_control(path: pathlib.Path) -> Iterator[Control]:
-    """Open the control of a queue that is deployed; unlike ``new_control`` alone, never create one.
-
-    :raise QueueNotFoundError: nothing is deployed there
-    :raise OpenError: it cannot be opened
-    """
-    opener_for(path).open().close()
-    with Environment(path) as environment, environment.new_control() as control:
-        yield control

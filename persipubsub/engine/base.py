@@ -4,16 +4,22 @@ Times are integer nanoseconds; wall-clock times count from the Unix epoch. Every
 atomic step: it happens wholly or, when it raises, not at all.
 """
 
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
+from persipubsub.engine.records import Record
 from persipubsub.limits import Settings, SubscriberSettings
 
 Payload = bytes | bytearray | memoryview
 """What an engine stores; any other bytes-like object is wrapped in a memoryview before."""
+
+
+#: The reason that travels with a message whose owner died.
+OWNER_DIED = "owner died"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -150,6 +156,13 @@ class Finding(msgspec.Struct, frozen=True):
     what: str
 
 
+class Compaction(msgspec.Struct, frozen=True):
+    """Bytes that the data file took on the disk before and after it was compacted."""
+
+    before: int
+    after: int
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can do beyond the common operations."""
 
@@ -205,6 +218,27 @@ class Engine(Protocol):
 
     def check(self) -> list[Finding]:
         """Verify what is stored; an empty list means that all is well."""
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Write a consistent, verified copy into a new folder and return its size in bytes.
+
+        :raise QueueExistsError: a queue is there already
+        :raise UnsupportedByEngineError: this engine keeps nothing on a disk
+        """
+
+    def compact(self) -> Compaction:
+        """Give the disk back what free pages take.
+
+        :raise QueueBusyError: somebody else has the queue open; nothing was changed
+        :raise UnsupportedByEngineError: this engine keeps nothing on a disk
+        """
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Give ``sink`` the next messages from an id on; after the last one, in the same step, everything else.
+
+        :return: where to go on; ``None`` when everything was given
+        :raise UnsupportedByEngineError: this engine cannot be exported
+        """
 
     def clear(self) -> None:
         """Drop all subscribers and all messages."""

@@ -10,6 +10,8 @@ import persipubsub
 from persipubsub import config, serializers
 from tests.examples.support import CHECKED, EXAMPLES, page_of, rows_of, run, shown_output
 
+#: A program that is not in Python; it has a test of its own.
+IN_C = "reader_in_c"
 EXAMPLE_NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/main.py"))
 RECIPES = [name for name in EXAMPLE_NAMES if name.startswith("from_")]
 #: What two runs do not print alike.
@@ -19,7 +21,7 @@ OURS = [getattr(persipubsub, name) for name in persipubsub.__all__] + [config, s
 
 
 def test_there_are_recipes_and_patterns() -> None:
-    assert len(RECIPES) == 7
+    assert len(RECIPES) == 10
     assert set(EXAMPLE_NAMES) - set(RECIPES) == {"ephemeral", "graceful_shutdown", "pipeline", "web_service"}
 
 
@@ -54,7 +56,7 @@ def test_pages_name_methods_that_exist(name: str) -> None:
 
 def test_the_index_leads_to_every_example() -> None:
     index = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"<(\w+)/README\.rst>`_", index)) == EXAMPLE_NAMES
+    assert sorted(re.findall(r"<(\w+)/README\.rst>`_", index)) == sorted([*EXAMPLE_NAMES, IN_C])
 
 
 def test_the_pipeline_survives_the_storm() -> None:

@@ -77,13 +77,17 @@ def _disk_errors(durability: Durability) -> Run:
     return run
 
 
+def _quietly() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _damage(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     until = time.monotonic() + seconds
     outcome = Outcome(0, [])
     told = 0
     with _memory(folder) as work:
         pattern = damage.make(work / "queue", seed)
-        hand = Hand(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1) and None)
+        hand = Hand(_quietly)
         try:
             while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
                 _, result, findings = damage.trial(pattern, work, seed, hand)

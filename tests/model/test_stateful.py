@@ -27,11 +27,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from persipubsub.engine.base import Delivery, Engine, Entry, Receipt
+from persipubsub.engine.base import OWNER_DIED, Delivery, Engine, Entry, Receipt
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import create_local, open_local, opening
 from persipubsub.engine.local.engine import LocalEngine
-from persipubsub.engine.local.returning import OWNER_DIED
+from persipubsub.engine.local.operations import take_over_from_dead
 from persipubsub.engine.local.taker import at_desk
 from persipubsub.engine.memory import open_memory
 from persipubsub.engine.memory.settle import NO_REASON
@@ -355,7 +355,7 @@ class Twins(RuleBasedStateMachine):
         dying._release_store()
         successor = open_local(self.folder / "queue")
         for name in successor.subscribers():
-            at_desk(successor._store, name, successor._taker._take_over)
+            at_desk(successor._store, name, lambda desk: take_over_from_dead(desk, 0))
         self.local = successor
         self.memory.close()
         self.memory = open_memory(str(self.folder))

@@ -16,21 +16,6 @@ from persipubsub import Environment, HighWaterMark, Strategy
 from persipubsub.cli import app as cli
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
-COMMANDS = [
-    ["deploy"],
-    ["status"],
-    ["send"],
-    ["receive"],
-    ["tail"],
-    ["seek"],
-    ["prune"],
-    ["clear"],
-    ["check"],
-    ["metrics"],
-    ["demo"],
-    *(["subscribers", name] for name in ("list", "add", "remove", "pause", "resume")),
-    *(["dead-letters", name] for name in ("list", "requeue", "discard")),
-]
 
 
 class Result:
@@ -92,18 +77,6 @@ def write_config(folder: pathlib.Path, document: Any) -> pathlib.Path:
 
 
 # -- help and wrong use ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_teaches_with_an_example(shell: Shell, command: list[str]) -> None:
-    text = shell(*command, "--help").out
-    assert f"Example: persipubsub {command[0]}" in text
-
-
-def test_help_lists_all_commands(shell: Shell) -> None:
-    text = shell("--help").out
-    for command in COMMANDS:
-        assert f"\n  {command[0]} " in text
 
 
 def test_no_command_shows_the_help(capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ import persipubsub.serializers
 _EXPORTED = (
     "Environment Control QueueManager Publisher Draft Subscriber Message Messages run Worker Backoff "
     "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter "
-    "Statistics SubscriberStatistics OwnerStatistics Finding PersipubsubError OpenError QueueNotFoundError "
-    "NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError SettingsMismatchError "
+    "Statistics SubscriberStatistics OwnerStatistics Finding Compaction PersipubsubError OpenError QueueNotFoundError "
+    "QueueExistsError NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError "
+    "SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
     "StorageError StorageFailedError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
     "MessageTooLargeError SettingsError IdentifierError PositionError LeaseLostError ClosedError "
@@ -24,9 +25,9 @@ EXPORTS = _EXPORTED.split()
 METHODS = {
     "Environment": "browse close closed from_config location new_control new_publisher new_subscriber "
     "open_control path",
-    "Control": "add_subscriber check clear_all_subscribers close closed configure configure_subscriber dead_letters "
-    "init is_initialized pause_subscriber prune_dangling_messages purge remove_subscriber resume_subscriber "
-    "set_high_water_mark set_hwm set_strategy settings statistics subscriber_ids subscribers",
+    "Control": "add_subscriber backup check clear_all_subscribers close closed compact configure configure_subscriber "
+    "dead_letters export init is_initialized pause_subscriber prune_dangling_messages purge remove_subscriber "
+    "resume_subscriber set_high_water_mark set_hwm set_strategy settings statistics subscriber_ids subscribers",
     "Publisher": "autosync close closed send send_many",
     "Subscriber": "ack close closed fileno get get_many identifier messages peek pop receive receive_many "
     "receive_message receive_to_top receive_view seek",

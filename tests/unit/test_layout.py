@@ -16,9 +16,11 @@ PACKAGE = ROOT / "persipubsub"
 
 #: The module that begins all LMDB transactions.
 STORE = "persipubsub.engine.local.store"
-#: Others that may import lmdb: they name its errors and types, grow the map, look at files before they are opened.
+#: Others that may import lmdb: they name its errors and types, grow the map, look at files before they are opened,
+#: copy an environment.
 LMDB_HELPERS = {
-    f"persipubsub.engine.local.{name}" for name in ("translate", "space", "files", "work", "reading", "writing")
+    f"persipubsub.engine.local.{name}"
+    for name in ("translate", "space", "files", "work", "reading", "writing", "copying", "vitals")
 }
 
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
@@ -28,7 +30,7 @@ LAYERS = [
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
-    {"aio", "config", "deployment", "metrics", "testing", "tracing"},
+    {"aio", "care", "config", "deployment", "metrics", "testing", "tracing"},
     {"demo"},
     {"cli"},
 ]

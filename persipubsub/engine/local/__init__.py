@@ -12,9 +12,29 @@
                 ``check`` verifies
 ``owners``      who is alive; ``bells`` and ``waiting`` waking; ``batches`` what was handed over
 ``taker``       one owner's takes, over all of the above
+``creating``    puts a whole queue where there is none; ``copying`` backs up, restores and compacts
+``dumping``     a queue as records, ``loading`` a queue of records; ``salvage`` records of a damaged one, by ``pages``
 ``engine``      all of it behind the interface; ``opening`` creates, opens and shares queues
 """
 
-from persipubsub.engine.local.opening import create_local, delete_local, exists_local, open_local
+from persipubsub.engine.local.opening import (
+    create_local,
+    delete_local,
+    exists_local,
+    load_local,
+    open_local,
+    restore_local,
+    salvage_local,
+    verify_local,
+)
 
-__all__ = ["create_local", "delete_local", "exists_local", "open_local"]
+__all__ = [
+    "create_local",
+    "delete_local",
+    "exists_local",
+    "load_local",
+    "open_local",
+    "restore_local",
+    "salvage_local",
+    "verify_local",
+]

@@ -125,12 +125,16 @@ class Bells:
             return
         for slot in self.board.waiting(kind):
             self.board.set_bell(slot, IDLE)
-            with self._guard:
-                mine = self._mine.get(slot)
-                if mine is not None:
-                    mine.ring()
-                else:
-                    self._ring_other(slot)
+            self.ring_one(slot)
+
+    def ring_one(self, slot: int) -> None:
+        """Ring a bell, armed or not; never blocks and never raises."""
+        with self._guard:
+            mine = self._mine.get(slot)
+            if mine is not None:
+                mine.ring()
+            else:
+                self._ring_other(slot)
 
     def _ring_other(self, slot: int) -> None:
         generation = self.board.generation()

@@ -40,9 +40,9 @@ _KINDS = (b"\0", b"\1", b"\2")
 class Board:
     """The shared page."""
 
-    def __init__(self, descriptor: int) -> None:
-        """Map the file behind ``descriptor``, which may be closed afterwards."""
-        self.page = mmap.mmap(descriptor, SIZE)
+    def __init__(self, page: mmap.mmap) -> None:
+        """Take over the mapped file."""
+        self.page = page
 
     def is_anybody_waiting(self, kind: int) -> bool:
         """Tell whether a bell waits for ``kind``."""

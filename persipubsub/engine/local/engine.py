@@ -1,9 +1,12 @@
 """The operations of a queue over LMDB, for one owner: each is one write transaction."""
 
+import pathlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from persipubsub.engine.base import (
     Capabilities,
+    Compaction,
     DeadLetterRecord,
     Delivery,
     Entry,
@@ -16,7 +19,9 @@ from persipubsub.engine.base import (
 from persipubsub.engine.local import (
     check,
     configuring,
+    copying,
     deadletters,
+    dumping,
     format,
     look,
     prune,
@@ -24,15 +29,19 @@ from persipubsub.engine.local import (
     roster,
     settle,
     take,
+    vitals,
 )
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.operations import Settling, sending
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.taker import Taker, at_desk
+from persipubsub.engine.local.vitals import Vitals
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writing import Job
+from persipubsub.engine.records import Record
 from persipubsub.limits import Settings, SubscriberSettings
 
 
@@ -72,6 +81,22 @@ class LocalEngine:
     def check(self) -> list[Finding]:
         """Verify what is stored."""
         return check.check(self._store)
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Write a verified copy into a new folder and return its size."""
+        return copying.backup(self._store, target)
+
+    def compact(self) -> Compaction:
+        """Give the disk back what free pages take."""
+        return copying.compact(self._store)
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Give ``sink`` the next records."""
+        return dumping.export(self._store, start, max_messages, sink)
+
+    def vitals(self) -> Vitals:
+        """Return what a doctor looks at."""
+        return vitals.look_at(self._store)
 
     def clear(self) -> None:
         """Drop all subscribers and all messages."""
@@ -137,12 +162,15 @@ class LocalEngine:
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
         publication = Publication(entries)
-        return self._store.write(publication.put, payload=publication.size)
+        return self._store.write(publication.put, payload=publication.size, post=partial(sending, publication))
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
         publications = [Publication(entries) for entries in batches]
-        jobs = [Job(publication.put, publication.size, makes_room=False) for publication in publications]
+        jobs = [
+            Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication))
+            for publication in publications
+        ]
         self._store.writer.write_together(jobs)
         return [job.result or [] if job.error is None else job.error for job in jobs]
 
@@ -154,17 +182,18 @@ class LocalEngine:
 
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
         """Acknowledge takes."""
+        settling = Settling(identifier, tuple(receipts))
         publication = Publication(outgoing)
 
-        def operation(work: Work) -> None:
-            desk = Desk(work, identifier)
-            settle.settle(desk, receipts)
-            desk.save()
-            if publication:
-                publication.put(work)
+        def settle_and_publish(work: Work) -> None:
+            settling.run(work)
+            publication.put(work)
 
         try:
-            self._store.write(operation, payload=publication.size, makes_room=not publication)
+            if publication:
+                self._store.write(settle_and_publish, payload=publication.size)
+            else:
+                self._store.write(settling.run, makes_room=True, post=lambda: settling)
         finally:
             self._taker.done(identifier, receipts)
 

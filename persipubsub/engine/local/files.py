@@ -1,12 +1,13 @@
 """Files of a queue: their names, their modes, and a first look before LMDB touches them."""
 
 import errno
+import mmap
 import os
 import pathlib
 import stat
 import struct
 
-from persipubsub.engine.local import board
+from persipubsub.engine.local import board, posts
 from persipubsub.errors import (
     NotAQueueError,
     OpenError,
@@ -19,6 +20,7 @@ DATA = "data.mdb"
 LMDB_LOCK = "lock.mdb"
 LOCKS = "locks"
 BOARD = "board"
+POSTS = "posts"
 BELLS = "bells"
 BOOT = "boot"
 SEAL = "seal"
@@ -51,11 +53,24 @@ def open_own(path: pathlib.Path, flags: int) -> int:
     return descriptor
 
 
+def map_own(path: pathlib.Path, size: int) -> mmap.mmap:
+    """Map a file of the queue, such that other processes see what is written, and the other way round.
+
+    :raise OSError: it cannot be opened
+    :raise NotAQueueError: it is something else
+    """
+    descriptor = open_own(path, os.O_RDWR)
+    try:
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
 def create_companions(folder: pathlib.Path, group_access: bool) -> None:
     """Create what waking and liveness need in a new queue."""
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
-    for name, size in ((LOCKS, 0), (BOARD, board.SIZE)):
+    for name, size in ((LOCKS, 0), (BOARD, board.SIZE), (POSTS, posts.SIZE)):
         descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode)
         try:
             os.fchmod(descriptor, file_mode)  # whatever the umask
@@ -74,7 +89,7 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
     os.chmod(folder / BELLS, folder_mode)
-    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, BOOT, SEAL)]
+    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS, BOOT, SEAL)]
     for path in own + list((folder / BELLS).iterdir()):
         if path.exists():
             os.chmod(path, file_mode)
@@ -144,15 +159,31 @@ def sync_folder(folder: pathlib.Path) -> None:
 def is_queue(folder: pathlib.Path) -> bool:
     """Tell whether a folder looks like a queue, without opening it; what cannot be reached does not."""
     try:
-        return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD))
+        return all((folder / name).is_file() for name in (DATA, LOCKS, BOARD, POSTS))
     except OSError:
         return False
 
 
 def identity(folder: pathlib.Path) -> tuple[int, int]:
-    """Return device and inode of the data file."""
-    status = os.stat(folder / DATA)
+    """Return what tells a queue from others by whatever path: device and inode of the file that is never exchanged."""
+    status = os.stat(folder / LOCKS)
     return status.st_dev, status.st_ino
+
+
+def inspect_readable(folder: pathlib.Path) -> None:
+    """Look whether there is a queue that can be read, for it is not going to be used.
+
+    :raise QueueNotFoundError: nothing is there
+    :raise NotAQueueError: something else is there
+    :raise QueuePermissionError: a right is missing
+    """
+    if not os.path.lexists(folder):
+        raise QueueNotFoundError(f"There is no queue and no backup at {folder}; give the folder that `backup` wrote.")
+    if not is_queue(folder):
+        raise NotAQueueError(f"{folder} is no queue and no backup of one ({DATA}, {LOCKS} or {BOARD} is missing).")
+    for path in (folder / DATA, folder / LOCKS):
+        if not _may(path, os.R_OK):
+            raise QueuePermissionError(f"{path} cannot be read by this process (uid {os.geteuid()}).")
 
 
 def inspect(folder: pathlib.Path) -> str | None:
@@ -186,16 +217,18 @@ def inspect(folder: pathlib.Path) -> str | None:
         raise QueueNotFoundError(f"{folder} is empty: deploy a queue first, with new_control() or a configuration.")
     if not is_queue(folder):
         raise NotAQueueError(
-            f"{folder} is not a queue of persipubsub ({DATA}, {LOCKS} or {BOARD} is missing); it was left untouched."
+            f"{folder} is not a queue of persipubsub ({DATA}, {LOCKS}, {BOARD} or {POSTS} is "
+            "missing); it was left untouched."
         )
-    for name in (DATA, LMDB_LOCK, LOCKS, BOARD):
+    for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS):
         path = folder / name
         _refuse_planted(path, stat.S_IFREG, "file")
         if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
     _refuse_planted(folder / BELLS, stat.S_IFDIR, "folder")
-    if os.stat(folder / BOARD).st_size < board.SIZE:
-        raise QueueDamagedError(f"{folder / BOARD} is truncated; restore the queue from a backup.")
+    for name, size in ((BOARD, board.SIZE), (POSTS, posts.SIZE)):
+        if os.stat(folder / name).st_size < size:
+            raise QueueDamagedError(f"{folder / name} is truncated; restore the queue from a backup.")
     return _inspect_data(folder / DATA)
 
 

@@ -31,6 +31,8 @@ KEY_IDENTITY = b"identity"
 KEY_CREATED = b"created"
 KEY_STATE = b"state"
 SETTING_PREFIX = b"setting/"
+#: With a slot of ``posts`` behind it -> nonce (16) | answer: what one process carried out for another last.
+POST_PREFIX = b"post/"
 
 _ID = struct.Struct(">Q")
 pack_id = _ID.pack

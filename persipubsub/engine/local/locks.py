@@ -14,13 +14,15 @@ import sys
 
 #: Held by a writer that found others writing; see ``writelock``.
 WRITER = 0
-#: Shared by all processes that have the queue open; exclusive for a change of durability.
+#: Shared by all processes that have the queue open; exclusive for a change of durability and for a compaction.
 USERS = 1
 #: One byte for each slot of the board: bells, then progress of batches.
 BELLS = 1 << 16
 PROGRESS = 1 << 17
 #: One byte for each process that may write; see ``writelock``.
 WRITERS = 1 << 18
+#: One byte for each process that posts what others carry out; see ``posts``.
+POSTS = 1 << 19
 #: One byte for each owner, at this offset plus the owner's random id.
 OWNERS = 1 << 48
 #: Owner ids are below this.

@@ -1,30 +1,27 @@
 """Creating queues, and opening them: one store for each queue in a process, shared by all who use it."""
 
-import errno
 import os
 import pathlib
 import secrets
 import shutil
-import stat
 import threading
 import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from persipubsub.engine import forking
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import doubt, files, format, locks, roster, trust
+from persipubsub.engine.local import copying, creating, doubt, files, loading, locks, salvage, trust
 from persipubsub.engine.local.engine import LocalEngine
-from persipubsub.engine.local.space import FULL
-from persipubsub.engine.local.store import Store, first_map_size, write_new
-from persipubsub.engine.local.work import Work, settings_records
+from persipubsub.engine.local.salvage import Salvage
+from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.work import Work
+from persipubsub.engine.records import Record
 from persipubsub.errors import (
     NotAQueueError,
-    OpenError,
     PersipubsubError,
     QueueBusyError,
+    QueueNotFoundError,
     QueuePermissionError,
-    StorageFullError,
 )
 from persipubsub.limits import Durability, Settings, SubscriberSettings
 
@@ -43,122 +40,14 @@ def exists_local(path: pathlib.Path) -> bool:
     return files.is_queue(path)
 
 
-# -- creating --------------------------------------------------------------------------------------
-
-
 def create_local(path: pathlib.Path, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
     """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already.
-
-    It is built in a folder beside, synced and renamed: after a crash there is all of it or nothing.
 
     :raise NotAQueueError: something else is there
     :raise QueuePermissionError: the folder above may not be written
     :raise StorageFullError: the disk is full
     """
-    if _is_there(path):
-        return False
-    try:
-        files.make_folders(path.parent)
-        _sweep(path)
-        building = path.parent / f".{path.name}.{secrets.token_hex(8)}.new"
-        building.mkdir(mode=0o700)
-        try:
-            _build(building, settings, subscribers)
-            try:
-                os.rename(building, path)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    return not _is_there(path)  # somebody else was faster
-                raise
-            try:
-                files.sync_folder(path.parent)
-            except BaseException:
-                # Else the next one would believe that it is durable. It is left whole: the disk may have either name.
-                os.rename(path, building.with_suffix(".failed"))
-                raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    except PersipubsubError:
-        raise
-    except OSError as error:
-        raise _refused(error, path, "created") from error
-    return True
-
-
-def _refused(error: OSError, path: pathlib.Path, what: str) -> PersipubsubError:
-    """Return what an error of the operating system means for a queue that is to be created or opened."""
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return NotAQueueError(f"A part of the path {path} is a file, not a folder.")
-    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return QueuePermissionError(f"The queue {path} cannot be {what}: {error}.")
-    if error.errno in FULL:
-        return StorageFullError(error.errno, f"The disk is full, the queue {path} was not {what}; make room")
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return OpenError(f"The queue {path} cannot be {what}: {error.strerror}; close some, or raise the limit.")
-    return OpenError(f"The queue {path} cannot be {what}: {error}.")
-
-
-def _is_there(path: pathlib.Path) -> bool:
-    """Tell whether a queue is at ``path``.
-
-    :raise NotAQueueError: something else is, other than an empty folder
-    """
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except PermissionError as error:
-        raise QueuePermissionError(f"{path} cannot be reached: {error.strerror}.") from None
-    except OSError as error:
-        raise OpenError(f"{str(path)!r} cannot be a queue: {error.strerror}.") from None
-    if not path.is_dir():
-        raise NotAQueueError(f"{path} is not a folder; a queue cannot be created there.")
-    if files.is_queue(path):
-        return True
-    try:
-        filled = any(path.iterdir())
-    except PermissionError as error:
-        raise QueuePermissionError(f"{path} cannot be read: {error.strerror}.") from None
-    if filled:
-        raise NotAQueueError(f"{path} is a folder with other things in it; a queue needs an empty or a new one.")
-    return False
-
-
-def _build(folder: pathlib.Path, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> None:
-    files.create_companions(folder, settings.group_access)
-    records = settings_records(settings)
-    records[format.KEY_FORMAT] = format.encode([format.MAGIC, format.FORMAT_VERSION])
-    records[format.KEY_IDENTITY] = str(uuid.uuid4()).encode()
-    records[format.KEY_CREATED] = format.pack_id(clock.wall_ns())
-    records[format.KEY_STATE] = format.encode(format.State())
-    write_new(folder, first_map_size(settings.durability, settings.map_size), records)
-    if subscribers:
-        # Whatever the queue's durability, its birth is synced.
-        store = Store(folder, Durability.FULL, None, clock)
-        try:
-
-            def add_all(work: Work) -> None:
-                for identifier, subscriber in subscribers.items():
-                    roster.add(work, identifier, subscriber, "latest", None)
-
-            store.write(add_all)
-        finally:
-            store.close()
-    doubt.seal(folder)
-    files.set_modes(folder, settings.group_access)
-    files.sync_folder(folder)
-
-
-def _sweep(path: pathlib.Path) -> None:
-    """Remove what killed deployments of this very queue left behind."""
-    for left in path.parent.glob(f".{path.name}.*.*"):
-        try:
-            status = os.lstat(left)
-            mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
-            if mine and time.time() - status.st_mtime > 3600:
-                shutil.rmtree(left, ignore_errors=True)
-        except FileNotFoundError:
-            continue
+    return creating.place(path, lambda folder: creating.build(folder, settings, subscribers, clock))
 
 
 def delete_local(path: pathlib.Path, *, force: bool) -> bool:
@@ -168,7 +57,7 @@ def delete_local(path: pathlib.Path, *, force: bool) -> bool:
     :raise QueueBusyError: somebody has it open, and it is not forced
     :raise NotAQueueError: something else is there
     """
-    if not _is_there(path):
+    if not creating.is_there(path):
         if path.exists():
             raise NotAQueueError(f"{path} is not a queue of persipubsub; it was left alone.")
         return False
@@ -215,7 +104,7 @@ def open_local(path: pathlib.Path) -> LocalEngine:
     except PersipubsubError:
         raise
     except OSError as error:
-        raise _refused(error, path, "opened") from error
+        raise creating.refused(error, path, "opened") from error
 
 
 def _open(path: pathlib.Path) -> LocalEngine:
@@ -232,13 +121,86 @@ def _open(path: pathlib.Path) -> LocalEngine:
     return LocalEngine(store, lambda: _release(identity, store))
 
 
+def restore_local(source: pathlib.Path, target: pathlib.Path, *, keep_identity: bool) -> bool:
+    """Make a queue of a backup; return False, changing nothing, if there is a queue already.
+
+    :raise QueueBusyError: somebody has the backup open
+    :raise QueueDamagedError: the backup is damaged
+    """
+    files.inspect_readable(source)
+    _refuse_in_use(source)
+    return copying.restore(source, target, keep_identity=keep_identity, clock=clock)
+
+
+def load_local(
+    target: pathlib.Path,
+    settings: Settings,
+    records: Iterable[Record],
+    subscribers: dict[str, SubscriberSettings] | None,
+) -> bool:
+    """Make a queue of records; return False, changing nothing, if there is one already.
+
+    :raise MessageError: the records are out of order or cut off
+    """
+    return loading.load(target, settings, records, clock, subscribers=subscribers)
+
+
+def salvage_local(source: pathlib.Path, target: pathlib.Path) -> Salvage:
+    """Make a queue of what can be read of a damaged one, which is left as it is.
+
+    :raise QueueNotFoundError: there is no data file
+    :raise QueueExistsError: there is a queue at ``target`` already
+    :raise QueueDamagedError: nothing can be read
+    :raise QueueBusyError: somebody has the damaged queue open
+    """
+    if not (source / files.DATA).is_file():
+        raise QueueNotFoundError(f"There is no {files.DATA} in {source}; give the folder of the damaged queue.")
+    _refuse_in_use(source)
+    found = salvage.Found(source)
+    try:
+        if not loading.load(target, found.settings, found.records(), clock):
+            raise copying.exists(target)
+        return found.report()
+    finally:
+        found.close()
+
+
+def verify_local(path: pathlib.Path) -> list[str]:
+    """Return what is wrong with the pages of a queue; nothing while somebody has it open, for they change.
+
+    :raise OpenError: there is no queue, or it cannot be read
+    """
+    files.inspect_readable(path)
+    try:
+        _refuse_in_use(path)
+    except QueueBusyError:
+        return []
+    return files.verify_pages(path)
+
+
+def _refuse_in_use(source: pathlib.Path) -> None:
+    """Look whether anybody has a queue open whose file is going to be read.
+
+    :raise QueueBusyError: somebody has
+    """
+    with _guard:
+        try:
+            user = f"process {os.getpid()}" if files.identity(source) in _stores else copying.user_of(source)
+        except FileNotFoundError:
+            return
+    if user is not None:
+        raise QueueBusyError(
+            f"{source} is in use by {user}, and changes while it is read: close it there, or back it up."
+        )
+
+
 def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
     why = doubt.reason(path, alone=_is_alone(path)) or shortfall
     if why is not None:
         trust.verify(path, why)
-    store = Store(path, Durability.FULL, None, clock)
+    store = Store(path, Durability.FULL, None, clock, _enter)
     try:
-        _enter(store)
+        copying.sweep(path)
         store.identify()
         store.free_own_slots()
         with store.read() as txn:
@@ -246,12 +208,13 @@ def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
         if durability is not Durability.FULL:
             with store.writer.locked():
                 store.reopen(durability)
-        store.env.reader_check()
+                if durability is Durability.PROCESS and why is None:
+                    # Under the lock: of several processes that open it at once, one writes the note.
+                    doubt.note_boot(path)
+        store.swept_readers = store.env.reader_check()
         store.bells.sweep()
         if why is not None:
             trust.dispel(store, why)
-        elif durability is Durability.PROCESS:
-            doubt.note_boot(path)
     except BaseException:
         store.close()
         raise
@@ -274,7 +237,7 @@ def _enter(store: Store) -> None:
         if time.monotonic() > deadline:
             raise QueueBusyError(
                 f"Queue {store.path}: {store.locks.name_holder(locks.USERS)} keeps it for itself (it changes the "
-                "durability); try again."
+                "durability or compacts the file); try again."
             )
         time.sleep(0.005)
 
@@ -287,13 +250,12 @@ def _release(identity: tuple[int, int], store: Store) -> None:
         alone = store.locks.try_exclusive(locks.USERS)
 
         def leave() -> None:
-            # Before the lock is dropped: whoever opens the queue next leaves notes of its own.
-            if alone:
-                doubt.leave(store.path)
-                doubt.seal(store.path)
+            # Whoever opens the queue from here on leaves notes of its own, so this comes before the locks are dropped.
+            doubt.leave(store.path)
+            doubt.seal(store.path)
 
         try:
-            store.close(leave)
+            store.close(leave if alone else None)
         except QueueBusyError:
             if alone:
                 store.locks.try_shared(locks.USERS)

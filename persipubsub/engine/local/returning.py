@@ -3,12 +3,12 @@
 from collections.abc import Collection
 
 from persipubsub.engine import events
+from persipubsub.engine.base import OWNER_DIED
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import DEAD, LEASED, OWN_DATA, REQUEUED, DeadRecord, Hold, pack_id
 from persipubsub.engine.local.holds import Desk
 
 LEASE_ENDED = "lease ended"
-OWNER_DIED = "owner died"
 DAMAGED = "damaged: the message does not agree with its checksum"
 _LONGEST_REASON = 4096
 

@@ -18,11 +18,12 @@ import msgspec
 
 from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import doubt, files, filesystem, format, locks
+from persipubsub.engine.local import board, doubt, files, filesystem, format, locks, posts
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
 from persipubsub.engine.local.owners import Owners
+from persipubsub.engine.local.posts import Posts
 from persipubsub.engine.local.reading import Reader
 from persipubsub.engine.local.space import FULL, Space
 from persipubsub.engine.local.syncing import Syncer
@@ -59,9 +60,18 @@ _GLANCE = 0.05
 class Store:
     """One ``lmdb.Environment``, shared by every object of this process that uses the queue."""
 
-    def __init__(self, path: pathlib.Path, durability: Durability, map_size: int | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        durability: Durability,
+        map_size: int | None,
+        clock: Clock,
+        enter: Callable[[Store], None] | None = None,
+    ) -> None:
         """Open the environment; nothing is written.
 
+        :param enter: announces the user of the queue, before LMDB sees any file: whoever is alone with the queue
+            then may exchange the data file
         :raise PersipubsubError: LMDB refuses
         """
         self.path = path
@@ -85,24 +95,23 @@ class Store:
         #: What is asked to sync after each commit, if the commit itself does not.
         self.syncer: Syncer | None = None
         self.locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
-        descriptor = files.open_own(path / files.BOARD, os.O_RDWR)
-        try:
-            self.board = Board(descriptor)
-        finally:
-            os.close(descriptor)
+        self.board = Board(files.map_own(path / files.BOARD, board.SIZE))
+        self.posts = Posts(files.map_own(path / files.POSTS, posts.SIZE))
         self.writer = Writer(self)
         self.write = self.writer.write
         self.owners = Owners(self.locks)
         self.is_alive = self.owners.is_alive
         self._last_second = 0
+        #: How many places of dead readers were swept when it was opened.
+        self.swept_readers = 0
         self.progress_slots = Slots(self.locks, locks.PROGRESS)
         self.bells = Bells(path / files.BELLS, self.board, Slots(self.locks, locks.BELLS))
-        self._data = files.open_own(path / files.DATA, os.O_RDWR)
-        self._files_seen = -_GLANCE
+        self._data = -1
         try:
+            if enter is not None:
+                enter(self)
             self._open_environment(map_size or 0, writable_map=durability is Durability.PROCESS)
-            there = [os.stat(path / name) for name in (files.DATA, files.LMDB_LOCK)]
-            self._files = [(found.st_dev, found.st_ino) for found in there]
+            self._know_files()
         except BaseException:
             self._drop_descriptors()
             raise
@@ -115,6 +124,8 @@ class Store:
         :param map_size: at least so large; 0: as large as the file says
         """
         self._writable_map = writable_map
+        if self._data < 0:
+            self._data = files.open_own(self.path / files.DATA, os.O_RDWR)
         for attempt in range(_MOST_OPENINGS):
             try:
                 self.env = lmdb.open(
@@ -211,10 +222,31 @@ class Store:
             self._failure = str(error)
             raise
 
-    def close(self, synced: Callable[[], object] = lambda: None) -> None:
+    def exchange_data(self, fresh: pathlib.Path) -> None:
+        """Put another data file with the same records in the place of the queue's, and open that.
+
+        The caller holds the write lock, keeps all transactions away, and nobody else has the queue open.
+        """
+        map_size = self.env.info()["map_size"]
+        self.env.close()
+        try:
+            os.replace(fresh, self.path / files.DATA)
+            files.sync_folder(self.path)
+        finally:
+            os.close(self._data)
+            self._data = -1
+            self._open_environment(map_size, writable_map=self._writable_map)
+            self._know_files()
+
+    def _know_files(self) -> None:
+        there = [os.stat(self.path / name) for name in (files.DATA, files.LMDB_LOCK)]
+        self._files = [(found.st_dev, found.st_ino) for found in there]
+        self._files_seen = -_GLANCE
+
+    def close(self, last: Callable[[], None] | None = None) -> None:
         """Close the environment; idempotent.
 
-        :param synced: called when everything is on the disk, while the locks of this process are still held
+        :param last: called once everything is synced, before the locks of this process are dropped
         :raise QueueBusyError: this process still reads a view; nothing was closed
         :raise StorageError: what was written cannot be synced; all the same it is closed
         """
@@ -232,7 +264,8 @@ class Store:
                 if self._failure is None:
                     if self.durability is Durability.PROCESS:
                         self.env.sync(True)
-                    synced()
+                    if last is not None:
+                        last()
             except lmdb.Error as error:
                 raise self.fail(error) from error
             finally:
@@ -282,7 +315,9 @@ class Store:
 
     def _close_files(self) -> None:
         self.board.close()
-        os.close(self._data)
+        self.posts.close()
+        if self._data >= 0:
+            os.close(self._data)
         self.locks.close()
 
     def once_a_second(self) -> bool:
@@ -319,9 +354,9 @@ class Store:
             try:
                 self.grow_map(payload)
             except StorageFullError:
-                if self._failure is not None or self._free_bytes() < self.space.with_reserve(payload):
+                if self._failure is not None or self.free_bytes() < self.space.with_reserve(payload):
                     raise
-        self.space.ensure(self.env, payload, self._free_bytes, makes_room=makes_room)
+        self.space.ensure(self.env, payload, self.free_bytes, makes_room=makes_room)
         if self._writable_map and not self.space.is_backed:
             # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
             # now on this process writes, which is slower; others may go on as they are.
@@ -381,7 +416,8 @@ class Store:
             "Look after the disk, then close the queue and open it again: it is checked then",
         )
 
-    def _free_bytes(self) -> int:
+    def free_bytes(self) -> int:
+        """Return how many bytes of pages inside the file hold nothing."""
         with self.gate:
             txn = self.begin_reading()
             try:

@@ -1,5 +1,7 @@
 """Taking messages: what was given back and what has become due first, then onward from the position."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from persipubsub.engine.base import Delivery
@@ -14,7 +16,11 @@ PASSED = 1000
 LARGE = 64 * 1024
 
 
-class Lease(msgspec.Struct, frozen=True):
+Step = Callable[[Desk], list[Delivery]]
+"""A way to take."""
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
     """How messages are taken: by whom, for how long, and where the board tells what was handed over."""
 
     owner: int

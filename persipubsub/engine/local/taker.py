@@ -4,18 +4,18 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TypeVar
 
-from persipubsub.engine import events, forking
+from persipubsub.engine import forking
 from persipubsub.engine.base import Delivery, Entry, Receipt
 from persipubsub.engine.local import format, owners, removal, returning, settle, take
 from persipubsub.engine.local.batches import Batches
-from persipubsub.engine.local.format import OWNER, pack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.operations import Taken, Taking
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.reading import View
 from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.take import Lease, Step
 from persipubsub.engine.local.work import Work
 from persipubsub.errors import LeaseLostError, PersipubsubError
 
@@ -49,8 +49,9 @@ class Taker:
         self._guard = threading.Lock()
         self._left = False
         self._owner = 0
-        #: Subscribers (by identifier and number) that have this owner on record.
-        self._introduced: set[tuple[str, int]] = set()
+        #: The subscribers that have this owner on record, by identifier: their numbers.
+        self._introduced: dict[str, int] = {}
+        self._introduction = b""
         self._batches = Batches(store)
         self._looked: dict[str, int] = {}
 
@@ -59,6 +60,7 @@ class Taker:
         if not self._owner:
             with self._guard:
                 if not self._owner:
+                    self._introduction = format.encode(owners.this_process(self._store.clock.wall_ns()))
                     self._owner = self._store.owners.new()
         return self._owner
 
@@ -76,35 +78,34 @@ class Taker:
         """Take messages."""
         while True:
             slot = -1 if hand_over else self._batches.slot()
-            lease = take.Lease(self.owner(), lease_ns, slot, with_data)
+            lease = Lease(self.owner(), lease_ns, slot, with_data)
             taken: list[Delivery] = []
             try:
-                taken, more = self._take(
-                    identifier, partial(take.take, most=max_messages, lease=lease), settle, outgoing
-                )
+                result = self._take(identifier, lease, max_messages, None, settle, outgoing)
+                taken = result.deliveries
             finally:
                 self._batches.start(identifier, slot, lease.owner, taken)
             settle, outgoing = (), ()
             complete = [delivery for delivery in taken if self._complete(identifier, delivery, with_data)]
-            if complete or not more:
+            if complete or not result.more:
                 return complete
 
     def take_newest(self, identifier: str, lease_ns: int | None) -> Delivery | None:
         """Take the newest message."""
-        lease = take.Lease(self.owner(), lease_ns)
+        lease = Lease(self.owner(), lease_ns)
 
         def newest(desk: Desk) -> list[Delivery]:
             delivery = take.take_newest(desk, lease)
             return [] if delivery is None else [delivery]
 
         while True:
-            taken, _ = self._take(identifier, newest)
+            taken = self._take(identifier, lease, 1, newest).deliveries
             if not taken or self._complete(identifier, taken[0], with_data=True):
                 return taken[0] if taken else None
 
     def pop(self, identifier: str) -> Delivery | None:
         """Take and settle one message."""
-        lease = take.Lease(self.owner(), None)
+        lease = Lease(self.owner(), None)
 
         def pop(desk: Desk) -> list[Delivery]:
             taken = take.take(desk, 1, lease)
@@ -113,31 +114,42 @@ class Taker:
             return taken
 
         while True:
-            taken, more = self._take(identifier, pop)
-            if taken:
-                delivery = taken[0]
+            result = self._take(identifier, lease, 1, pop)
+            if result.deliveries:
+                delivery = result.deliveries[0]
                 if len(delivery.data) == delivery.size:
                     return delivery
                 if self._complete(identifier, delivery, with_data=True):
                     self._settle(identifier, delivery)
                     return delivery
-            elif not more:
+            elif not result.more:
                 return None
 
     def _take(
         self,
         identifier: str,
-        step: Callable[[Desk], list[Delivery]],
+        lease: Lease,
+        most: int,
+        step: Step | None = None,
         receipts: Sequence[Receipt] = (),
         outgoing: Sequence[Entry] = (),
-    ) -> tuple[list[Delivery], bool]:
-        """Settle, publish and take in one transaction; also tell whether there is more to walk over."""
+    ) -> Taken:
+        """Settle, publish and take in one transaction; without ``step`` in the usual way."""
         publication = Publication(outgoing)
-        numbers: list[int] = []
         now = self._store.clock.boot_ns()
         look_for_deaths = now - self._looked.get(identifier, 0) >= _LOOK_FOR_DEATHS_NS
+        taking = Taking(
+            identifier,
+            lease.owner,
+            self._introduction,
+            self._introduced.get(identifier, 0),
+            look_for_deaths,
+            most,
+            lease,
+            tuple(receipts),
+        )
 
-        def operation(work: Work) -> tuple[list[Delivery], bool]:
+        def settle_publish_and_take(work: Work) -> Taken:
             desk = Desk(work, identifier)
             if receipts:
                 settle.settle(desk, receipts)
@@ -145,37 +157,23 @@ class Taker:
                 desk.save()
                 publication.put(work)
                 desk = Desk(work, identifier)
-            if (identifier, desk.record.number) not in self._introduced:
-                work.txn.put(OWNER + pack_id(self._owner), _introduction(work), db=desk.db)
-                work.touched = True
-            numbers[:] = [desk.record.number]
-            if look_for_deaths and desk.record.leased:
-                self._take_over(desk)
-            taken = step(desk)
-            if not taken and not look_for_deaths and desk.record.leased and self._take_over(desk):
-                taken = step(desk)
-            desk.save()
-            return taken, desk.record.position < work.state.next_id and not desk.record.paused
+            return taking.run_step(desk, step or taking.usual)
 
-        def undo(result: tuple[list[Delivery], bool]) -> None:
-            self.release(identifier, [delivery.receipt for delivery in result[0]])
+        def undo(taken: Taken) -> None:
+            self.release(identifier, [delivery.receipt for delivery in taken.deliveries])
 
-        result = self._store.write(operation, payload=publication.size, makes_room=not publication, undo=undo)
-        self._batches.done(identifier, receipts)
+        if step is None and not publication:
+            taken = self._store.write(taking.run, makes_room=True, undo=undo, post=lambda: taking)
+        else:
+            taken = self._store.write(
+                settle_publish_and_take, payload=publication.size, makes_room=not publication, undo=undo
+            )
+        if receipts:
+            self._batches.done(identifier, receipts)
         if look_for_deaths:
             self._looked[identifier] = now
-        self._introduced.add((identifier, numbers[0]))
-        return result
-
-    def _take_over(self, desk: Desk) -> bool:
-        dead = [owner for owner in desk.owners() if owner != self._owner and not self._store.is_alive(owner)]
-        if dead:
-            records = {owner: desk.txn.get(OWNER + pack_id(owner), b"", desk.db) for owner in dead}
-            who = {owner: format.decode_owner(record) for owner, record in records.items() if record}
-            for owner, held in returning.take_over(desk, dead).items():
-                pid, command = (who[owner].pid, who[owner].command) if owner in who else (0, "unknown")
-                desk.work.events.append(events.took_over(desk.identifier, pid, command, held))
-        return bool(dead)
+        self._introduced[identifier] = taken.number
+        return taken
 
     def _complete(self, identifier: str, delivery: Delivery, with_data: bool) -> bool:
         """Read and verify what was too large for the transaction; False if it is not to be delivered."""
@@ -268,7 +266,7 @@ class Taker:
         mine = self._owner
 
         def leave(work: Work) -> None:
-            for identifier, number in sorted(self._introduced):
+            for identifier, number in sorted(self._introduced.items()):
                 if work.txn.get(identifier.encode(), db=work.subscribers) is None:
                     continue
                 desk = Desk(work, identifier)
@@ -285,7 +283,3 @@ class Taker:
             except PersipubsubError as error:
                 # The lock that shows this owner alive is given up next: others take over what it held.
                 logger.warning("Queue %s: messages could not be given back at closing: %s", self._store.path, error)
-
-
-def _introduction(work: Work) -> bytes:
-    return format.encode(owners.this_process(work.now_ns))

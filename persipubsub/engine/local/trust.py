@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from persipubsub.engine.local import doubt, files, locks
-from persipubsub.engine.local.board import Board
+from persipubsub.engine.local.board import SIZE, Board
 from persipubsub.engine.local.check import CHECKSUM, check
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.writelock import WriteLock
@@ -29,11 +29,7 @@ def verify(path: pathlib.Path, why: str) -> None:
     """
     byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
     try:
-        descriptor = files.open_own(path / files.BOARD, os.O_RDWR)
-        try:
-            board = Board(descriptor)
-        finally:
-            os.close(descriptor)
+        board = Board(files.map_own(path / files.BOARD, SIZE))
         lock = WriteLock(path, byte_locks, board.page)
         try:
             lock.acquire(_TIMEOUT)

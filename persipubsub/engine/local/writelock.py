@@ -12,7 +12,8 @@ import mmap
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from persipubsub.engine.local import locks
 from persipubsub.engine.local.board import WRITERS, WRITERS_AT, Slots
@@ -52,20 +53,42 @@ class WriteLock:
 
         :raise QueueBusyError: another process writes for more than ``timeout`` seconds
         """
-        byte = self._byte
-        if byte >= 0:
-            page = self._page
-            try:
-                page[byte] = _CLAIMED
-                with self._fence:  # what was written above is seen by all before what follows is read
-                    pass
-                if page.find(_CLAIM, WRITERS_AT, byte) < 0 and page.find(_CLAIM, byte + 1, _END) < 0:
-                    return
-                page[byte] = _FREE
-            except BaseException:
-                page[byte] = _FREE
-                raise
-        self._acquire_slowly(timeout)
+        if not self._is_alone():
+            self._acquire_slowly(timeout)
+
+    def try_acquire(self) -> bool:
+        """Keep the other processes' writers out, if none is writing now."""
+        if self._is_alone():
+            return True
+        if not self._locks.try_exclusive(locks.WRITER):
+            return False
+        try:
+            self._page[_SLOW] = _CLAIMED
+            with self._fence:
+                pass
+            self._slow = all(self._is_over(place) for place in self._claimed())
+        finally:
+            if not self._slow:
+                self._page[_SLOW] = _FREE
+                self._locks.unlock(locks.WRITER)
+        return self._slow
+
+    def _is_alone(self) -> bool:
+        """Announce this process; tell whether no other one is announced, else step back."""
+        byte, page = self._byte, self._page
+        if byte < 0:
+            return False
+        try:
+            page[byte] = _CLAIMED
+            with self._fence:  # what was written above is seen by all before what follows is read
+                pass
+            if page.find(_CLAIM, WRITERS_AT, byte) < 0 and page.find(_CLAIM, byte + 1, _END) < 0:
+                return True
+            page[byte] = _FREE
+        except BaseException:
+            page[byte] = _FREE
+            raise
+        return False
 
     def release(self) -> None:
         """Let others write."""
@@ -76,35 +99,41 @@ class WriteLock:
         else:
             self._page[self._byte] = _FREE
 
+    def name_holder(self) -> str:
+        """Return who writes, for messages."""
+        for place in self._claimed():
+            return self._locks.name_holder(locks.WRITERS + place)
+        return self._locks.name_holder(locks.WRITER)
+
     def _acquire_slowly(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        self._wait(lambda: self._locks.try_exclusive(locks.WRITER), locks.WRITER, deadline, timeout)
+        self._wait(lambda: self._locks.try_exclusive(locks.WRITER), deadline, timeout)
         try:
             self._page[_SLOW] = _CLAIMED
             with self._fence:
                 pass
-            at = self._page.find(_CLAIM, WRITERS_AT, _SLOW)
-            while at >= 0:
-                self._wait_for(at - WRITERS_AT, deadline, timeout)
-                at = self._page.find(_CLAIM, at + 1, _SLOW)
+            for place in self._claimed():
+                self._wait(partial(self._is_over, place), deadline, timeout)
             self._slow = True
         except BaseException:
             self._page[_SLOW] = _FREE
             self._locks.unlock(locks.WRITER)
             raise
 
-    def _wait_for(self, place: int, deadline: float, timeout: float) -> None:
-        """Wait until the process of a place has written, or is seen to be dead."""
-        offset = locks.WRITERS + place
+    def _claimed(self) -> Iterator[int]:
+        """Walk over the places of those who are announced, but for whoever took the slow way."""
+        at = self._page.find(_CLAIM, WRITERS_AT, _SLOW)
+        while at >= 0:
+            yield at - WRITERS_AT
+            at = self._page.find(_CLAIM, at + 1, _SLOW)
 
-        def is_over() -> bool:
-            if self._page[WRITERS_AT + place] == _CLAIMED and self._locks.holder(offset) is None:
-                self._page[WRITERS_AT + place] = _FREE
-            return self._page[WRITERS_AT + place] == _FREE
+    def _is_over(self, place: int) -> bool:
+        """Tell whether the process of a place has written, or is dead."""
+        if self._page[WRITERS_AT + place] == _CLAIMED and self._locks.holder(locks.WRITERS + place) is None:
+            self._page[WRITERS_AT + place] = _FREE
+        return self._page[WRITERS_AT + place] == _FREE
 
-        self._wait(is_over, offset, deadline, timeout)
-
-    def _wait(self, is_over: Callable[[], bool], offset: int, deadline: float, timeout: float) -> None:
+    def _wait(self, is_over: Callable[[], bool], deadline: float, timeout: float) -> None:
         attempt = 0
         while not is_over():
             attempt += 1
@@ -113,7 +142,7 @@ class WriteLock:
                 continue
             if time.monotonic() > deadline:
                 raise QueueBusyError(
-                    f"Queue {self._path}: {self._locks.name_holder(offset)} has kept the write lock for "
+                    f"Queue {self._path}: {self.name_holder()} has kept the write lock for "
                     f"{timeout:g} s; it may be stopped (SIGSTOP, debugger): continue or kill it."
                 )
             time.sleep(min(_SHORTEST_SLEEP * (attempt - _SPINS + 1), _LONGEST_SLEEP))

@@ -16,6 +16,8 @@ import lmdb
 import msgspec
 
 from persipubsub.engine.events import Event
+from persipubsub.engine.local.operations import Operation
+from persipubsub.engine.local.sharing import Sharing
 from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
@@ -36,6 +38,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     operation: Callable[[Work], T]
     payload: int
     makes_room: bool
+    #: Gives the operation as something that another process can carry out; ``None`` where that cannot be.
+    post: Callable[[], Operation] | None = None
     result: T | None = None
     error: Exception | None = None
     done: bool = False
@@ -99,6 +103,7 @@ class Writer:
         #: transaction of this process lives.
         self.turn = Turn(store.path)
         self.lock = WriteLock(store.path, store.locks, store.board.page)
+        self._sharing = Sharing(store)
         #: What waits for a commit. Its single operations are atomic, so it needs no lock, and a signal handler
         #: may come in between.
         self._jobs: deque[Job[Any]] = deque()
@@ -112,6 +117,7 @@ class Writer:
         payload: int = 0,
         makes_room: bool = False,
         undo: Callable[[T], object] | None = None,
+        post: Callable[[], Operation] | None = None,
     ) -> T:
         """Run ``operation`` in a write transaction and commit it to the queue's durability.
 
@@ -120,11 +126,12 @@ class Writer:
 
         :param payload: bytes that will be stored
         :param makes_room: the operation may use the reserve of a full disk
+        :param post: gives the operation as something that another process can carry out, if it can
         :raise QueueBusyError: another process keeps the write lock for longer than ``lock_timeout``
         :raise StorageFullError: no space is left on the disk
         :raise PersipubsubError: what the operation raises; nothing of it is committed then
         """
-        job = Job(operation, payload, makes_room)
+        job = Job(operation, payload, makes_room, post)
         turn = self.turn
         me = turn.check()
         self._jobs.append(job)
@@ -181,13 +188,17 @@ class Writer:
         """Run ``operation`` in a write transaction that is not committed."""
         self._store.check_files()
         with self.locked():
-            mendings = 0
-            while True:
-                try:
-                    return self._rehearse_once(operation)
-                except lmdb.Error as error:
-                    mendings += 1
-                    self._mend(error, mendings, 0)
+            return self.rehearse_locked(operation)
+
+    def rehearse_locked(self, operation: Callable[[Work], T]) -> T:
+        """Do so for a caller who has the turn and the write lock already."""
+        mendings = 0
+        while True:
+            try:
+                return self._rehearse_once(operation)
+            except lmdb.Error as error:
+                mendings += 1
+                self._mend(error, mendings, 0)
 
     def _rehearse_once(self, operation: Callable[[Work], T]) -> T:
         store = self._store
@@ -232,11 +243,14 @@ class Writer:
         store = self._store
         try:
             store.check_files()
-            self.lock.acquire(store.lock_timeout)
-            try:
-                work = self._commit(jobs)
-            finally:
-                self.lock.release()
+            if store.syncer is None:
+                work = self._commit_shared(jobs)
+            else:
+                self.lock.acquire(store.lock_timeout)
+                try:
+                    work = self._commit(jobs)
+                finally:
+                    self.lock.release()
         except StorageFullError as error:
             if len(jobs) == 1:
                 jobs[0].error, jobs[0].done = error, True
@@ -265,6 +279,23 @@ class Writer:
             except IndexError:
                 return
             event.log(self._store.path)
+
+    def _commit_shared(self, jobs: list[Job[Any]]) -> Work | None:
+        """Carry jobs, and what other processes have posted, through one commit; or let one of those carry them."""
+        sharing = self._sharing
+        if sharing.is_carried(jobs, self._store.lock_timeout):
+            return None
+        try:
+            asked = sharing.asked()
+            others = [Job(carried.run, len(carried.question.body), False) for carried in asked]
+            work = self._commit([*jobs, *others])
+            sharing.note_commit(len(asked))
+            for carried, job in zip(asked, others, strict=True):
+                sharing.answer(carried, refused=job.error is not None)
+        finally:
+            self.lock.release()
+            sharing.ring_next()
+        return work
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,10 +1,13 @@
 """The memory engine: every operation of the interface, as one step on the shared queue."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 
 from persipubsub.engine.base import (
+    OWNER_DIED,
     Capabilities,
+    Compaction,
     DeadLetterRecord,
     Delivery,
     Entry,
@@ -20,8 +23,14 @@ from persipubsub.engine.memory.holds import Kind
 from persipubsub.engine.memory.queue import REGISTRY_LOCK, Queue, join, leave
 from persipubsub.engine.memory.state import Now, State
 from persipubsub.engine.memory.waiting import Interest, MemoryWaiter
-from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
+from persipubsub.engine.records import Record
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import Settings, SubscriberSettings
+
+
+def _only_on_a_disk(done: str) -> UnsupportedByEngineError:
+    return UnsupportedByEngineError(f"A queue in memory cannot be {done}; use a directory.")
+
 
 _CAPABILITIES = Capabilities(persistent=False, shared_between_processes=False, views=True, file_descriptor=True)
 
@@ -65,6 +74,11 @@ class MemoryEngine:
         for event in happened:
             event.log(f"memory:{queue.name or ''}")
 
+    def look_again(self) -> None:
+        """Let everybody who waits for a moment look at the clock anew: for clocks that somebody turns."""
+        with self._queue.condition:
+            self._queue.condition.notify_all()
+
     @property
     def capabilities(self) -> Capabilities:
         """Return what this engine can do."""
@@ -94,6 +108,27 @@ class MemoryEngine:
         """Verify what must always hold; an empty list means that all is well."""
         with self._step() as (state, _):
             return look.check(state, self._queue.owners)
+
+    def backup(self, target: pathlib.Path) -> int:
+        """Refuse: nothing is on a disk.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("backed up")
+
+    def compact(self) -> Compaction:
+        """Refuse: nothing is on a disk.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("compacted")
+
+    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
+        """Refuse: what is in memory is for tests, and gone with the process.
+
+        :raise UnsupportedByEngineError: always
+        """
+        raise _only_on_a_disk("exported")
 
     def clear(self) -> None:
         """Drop all subscribers and all messages."""
@@ -365,6 +400,13 @@ class MemoryEngine:
 
     def close(self) -> None:
         """Give back every lease of this owner and let go of the queue; its ephemeral subscribers vanish."""
+        self._leave(None)
+
+    def die(self) -> None:
+        """Leave as a process does that is killed: the same, but whoever gets its messages is told why."""
+        self._leave(OWNER_DIED)
+
+    def _leave(self, reason: str | None) -> None:
         queue = self._queue
         with REGISTRY_LOCK, queue.condition:
             if self._closed:
@@ -374,7 +416,7 @@ class MemoryEngine:
                     subscriber.owners.pop(self._owner, None)
                     for hold in subscriber.holds:
                         if hold.kind is Kind.LEASED and hold.owner == self._owner:
-                            settle.end_lease(state, subscriber, hold, None, now, keep_token=False)
+                            settle.end_lease(state, subscriber, hold, reason, now, keep_token=False)
                     if subscriber.ephemeral_owner == self._owner:
                         roster.remove(state, subscriber.identifier)
             self._closed = True
