@@ -157,6 +157,8 @@ class StorageFailedError(StorageError):
     """A write or a sync failed on the disk; this process uses the queue no more until it has opened it again.
 
     Whether the operation under way was stored shows then. With durability ``full`` all that returned before was.
+
+    What to do: look after the disk, then close the queue and open it again; it is checked then.
     """
 
 
