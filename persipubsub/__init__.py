@@ -43,6 +43,7 @@ from persipubsub.errors import (
     StorageFullError,
     SubscriberError,
     UnknownSubscriberError,
+    UnreachableError,
     UnsupportedByEngineError,
 )
 from persipubsub.iteration import Messages
@@ -95,6 +96,7 @@ __all__ = [
     "QueueDamagedError",
     "QueuePermissionError",
     "PidCollisionError",
+    "UnreachableError",
     "SettingsMismatchError",
     "ConfigError",
     "QueueError",

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from persipubsub import limits
+from persipubsub.configengine import engine_path
 from persipubsub.configschema import ConfigFile, HighWaterMarkFile, QueueFile, SubscriberFile
 from persipubsub.errors import ConfigError, IdentifierError, SettingsError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
@@ -38,11 +39,12 @@ class SubscriberConfig(msgspec.Struct, frozen=True):
 
 
 class QueueConfig(msgspec.Struct, frozen=True):
-    """A queue as it is to be deployed; ``path`` is absolute."""
+    """A queue as it is to be deployed; ``path`` is absolute, or the URL of a queue on another ``engine``."""
 
     path: pathlib.Path
     settings: Settings
     subscribers: dict[str, SubscriberConfig]
+    on_engine: bool = False
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -69,7 +71,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     document = _convert(tree, ConfigFile, "$")
     folder = pathlib.Path(os.path.abspath(file)).parent
     root = _root(folder, document.root)
-    queues = {name: _queue(queue_tree, name, root) for name, queue_tree in queue_trees.items()}
+    queues = {name: _queue(queue_tree, name, root, folder) for name, queue_tree in queue_trees.items()}
     _check_paths(queues)
     return Config(file=folder / file.name, root=root, queues=queues)
 
@@ -89,7 +91,7 @@ def queue_config(config: Config, name: str) -> QueueConfig:
 
 
 def queue_path(config: Config, name: str) -> pathlib.Path:
-    """Return the directory of the queue called ``name``; it need not be deployed yet.
+    """Return the directory of the queue called ``name``, or its URL; it need not be deployed yet.
 
     :param config: what ``load`` returned
     :param name: of the queue
@@ -227,7 +229,7 @@ def _root(folder: pathlib.Path, root: str) -> pathlib.Path:
     return pathlib.Path(os.path.abspath(folder / root))
 
 
-def _queue(tree: Any, name: str, root: pathlib.Path) -> QueueConfig:
+def _queue(tree: Any, name: str, root: pathlib.Path, folder: pathlib.Path) -> QueueConfig:
     path = child("$.queues", name)
     _check_name(name, "queue name", path)
     subscribers: dict[str, SubscriberConfig] = {}
@@ -253,6 +255,9 @@ def _queue(tree: Any, name: str, root: pathlib.Path) -> QueueConfig:
         limits.check_settings(settings)
     except SettingsError as error:
         raise _at_setting(path, error) from None
+    location = engine_path(document, name, folder, path)
+    if location is not None:
+        return QueueConfig(path=location, settings=settings, subscribers=subscribers, on_engine=True)
     return QueueConfig(path=_directory(root, name, document.path, path), settings=settings, subscribers=subscribers)
 
 
@@ -323,6 +328,8 @@ def _check_paths(queues: dict[str, QueueConfig]) -> None:
     """Refuse two queues in one directory, and one within another."""
     taken: dict[str, str] = {}
     for name, queue in queues.items():
+        if queue.on_engine:
+            continue
         real = os.path.realpath(queue.path)
         if real in taken:
             raise ConfigError(

@@ -41,6 +41,14 @@ class SubscriberFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     ] = "latest"
 
 
+class TlsFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Files for TLS to the servers of an engine, relative to the deployment file."""
+
+    ca: Annotated[str | None, Meta(description="Certificates of the authorities that sign the servers'.")] = None
+    cert: Annotated[str | None, Meta(description="Certificate of this client.")] = None
+    key: Annotated[str | None, Meta(description="Key of this client.")] = None
+
+
 class QueueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A queue: its subscribers and settings."""
 
@@ -74,6 +82,20 @@ class QueueFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     path: Annotated[
         str | None, Meta(description="Directory of the queue, relative to the root and inside it; null: its name.")
     ] = None
+    engine: Annotated[
+        Annotated[str, Meta(pattern="^(nats|tls)://")] | None,
+        Meta(description="nats://host:4222, if the queue is not in a directory; its name, or the one given, is added."),
+    ] = None
+    replicas: Annotated[
+        Annotated[int, Meta(ge=1, le=5)] | None, Meta(description="Servers of an engine that keep the queue.")
+    ] = None
+    credentials: Annotated[
+        str | None, Meta(description="Credentials file for the engine, relative to the deployment file.")
+    ] = None
+    tls: Annotated[TlsFile | None, Meta(description="TLS to the servers of the engine.")] = None
+    monitor: Annotated[
+        list[str], Meta(description="Monitoring endpoints of the engine's servers, which prove the durability.")
+    ] = msgspec.field(default_factory=list)
 
 
 class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -44,7 +44,7 @@ class Connection:
             raise UnsupportedByEngineError(
                 "A private 'memory:' queue cannot be pickled: it lives in this process alone. Use a directory."
             )
-        return connect, (self.opener.location,)
+        return connect, (self.opener.address,)
 
     @property
     def location(self) -> str:

@@ -36,7 +36,7 @@ class Row(msgspec.Struct, frozen=True):
     :param queue: name of the queue; for one that is not in the file, of its directory
     :param subscriber: identifier; ``None`` for the queue itself
     :param details: what changes, in words
-    :param path: directory of the queue
+    :param path: directory of the queue, or its URL
     """
 
     action: Action
@@ -46,13 +46,16 @@ class Row(msgspec.Struct, frozen=True):
     details: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as JSON can hold it."""
+        """Return the row as JSON can hold it.
+
+        :raise OpenError: the path is none; that of a plan is one
+        """
         return {
             "action": self.action.value,
             "queue": self.queue,
             "subscriber": self.subscriber,
             "details": list(self.details),
-            "path": str(self.path),
+            "path": opener_for(self.path).location,
         }
 
 
@@ -120,7 +123,9 @@ def _plan_queue(name: str, queue: QueueConfig, prune: bool) -> list[Row]:
     try:
         settings, subscribers, bounds = _stored(queue.path)
     except QueueNotFoundError:
-        _check_free(queue.path)
+        if not queue.on_engine:
+            _check_free(queue.path)
+        opener_for(queue.path).check(queue.settings)
         for identifier in queue.subscribers:
             _check_start(name, queue, identifier, (1, 1))
         return [
@@ -128,6 +133,8 @@ def _plan_queue(name: str, queue: QueueConfig, prune: bool) -> list[Row]:
             *(Row(Action.CREATE, name, queue.path, identifier) for identifier in queue.subscribers),
         ]
     changes = _differences(_as_dict(settings), _as_dict(_wanted(queue, settings)))
+    if changes:
+        opener_for(queue.path).check(_wanted(queue, settings))
     rows = [Row(Action.CHANGE if changes else Action.UNCHANGED, name, queue.path, details=changes)]
     for identifier, subscriber in queue.subscribers.items():
         if identifier not in subscribers:
@@ -203,7 +210,7 @@ def _show(value: Any) -> str:
 
 def _unlisted_queues(config: Config) -> list[pathlib.Path]:
     """Return the queues of ours directly under the root that the file does not list."""
-    listed = {os.path.realpath(queue.path) for queue in config.queues.values()}
+    listed = {os.path.realpath(queue.path) for queue in config.queues.values() if not queue.on_engine}
     try:
         folders = sorted(config.root.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -11,6 +11,7 @@
     │   ├── QueueDamagedError           the files are not what a queue wrote
     │   ├── QueuePermissionError        a right is missing (also PermissionError)
     │   ├── PidCollisionError           another container has it open under this very process id
+    │   ├── UnreachableError            the server does not answer (also QueueError and ConnectionError)
     │   └── SettingsMismatchError       deployed with other settings than asked for
     ├── ConfigError                     a deployment file is wrong (also ValueError)
     ├── QueueError                      the queue cannot do this now
@@ -56,7 +57,10 @@ class QueueNotFoundError(OpenError, FileNotFoundError):
 
 
 class QueueExistsError(OpenError, FileExistsError):
-    """A queue is to be put where there is one already; it is left untouched."""
+    """A queue is to be put where there is one already; it is left untouched.
+
+    What to do: choose another path, or delete what is there first.
+    """
 
 
 class NotAQueueError(OpenError):
@@ -159,6 +163,14 @@ class StorageFailedError(StorageError):
     Whether the operation under way was stored shows then. With durability ``full`` all that returned before was.
 
     What to do: look after the disk, then close the queue and open it again; it is checked then.
+    """
+
+
+class UnreachableError(OpenError, QueueError, ConnectionError):
+    """The server of a queue on NATS does not answer; an unconfirmed operation may have happened or not.
+
+    What to do: check that the server runs with JetStream, its address and the network. Lost connections are taken up
+    again by themselves; send again with a ``deduplication_id`` what must be stored exactly once.
     """
 
 

@@ -7,7 +7,8 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.engine.opening import LocalOpener, opener_for
 
 NAME = "check"
 HELP = """Verify everything that is stored in a queue.
@@ -40,7 +41,11 @@ def command(
         _repair(directory, repair, as_json)
         return
     with progress.working(f"checking {directory}"):
-        findings = care.check_apart(directory)
+        if isinstance(opener_for(directory), LocalOpener):
+            findings = care.check_apart(directory)
+        else:
+            with open_control(directory) as control:
+                findings = control.check()
     if as_json:
         output.print_json({"findings": [msgspec.to_builtins(finding) for finding in findings]})
     else:

@@ -164,12 +164,44 @@ class Compaction(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine can do beyond the common operations."""
+    """What an engine can do beyond the common operations.
+
+    :param persistent: messages survive the process
+    :param shared_between_processes: several processes may open a queue
+    :param views: payloads can be had as memoryviews
+    :param file_descriptor: waiters have descriptors
+    :param atomic_staging: what a message stages is published in the transaction that acknowledges it
+    :param halving: overflow prunes to half of the mark; else only as much as is needed goes, and ``prune_last`` refuses
+    :param exact_counters: statistics and ``Message.missed`` count all that happened, losses as well
+    :param sees_death: leases of a process that died end at once; else after an ack wait
+    :param late_settlement: a lease that has ended still settles its message until somebody else takes it
+    :param exclusive_newest: nobody else gets the newest message while ``receive_to_top`` has it
+    :param requeues_in_place: a dead letter comes again under its id; else as a new message
+    :param keeps_unmatched: what no filter of a subscriber matches is kept like the rest, until a subscriber passes it
+    :param tells_holders: who holds a message that was settled by its id elsewhere gets LeaseLostError for it
+    :param ordered_returns: what was given back comes oldest first, whoever gave it back when
+    :param counts_payload: limits and figures of bytes count payloads; else what is stored, headers included
+    :param forgets_ids: clearing a queue forgets the deduplication ids
+    :param any_size: messages, headers and batches of any size that the settings allow
+    """
 
     persistent: bool
     shared_between_processes: bool
     views: bool
     file_descriptor: bool
+    atomic_staging: bool = True
+    halving: bool = True
+    exact_counters: bool = True
+    sees_death: bool = True
+    late_settlement: bool = True
+    exclusive_newest: bool = True
+    requeues_in_place: bool = True
+    keeps_unmatched: bool = True
+    tells_holders: bool = True
+    ordered_returns: bool = True
+    counts_payload: bool = True
+    forgets_ids: bool = True
+    any_size: bool = True
 
 
 class Waiter(Protocol):

@@ -6,9 +6,11 @@ location                  engine
 a path                    ``local``: a directory, shared by all processes of the machine
 ``"memory:"``             ``memory``: in this process, for one Environment alone
 ``"memory:name"``         ``memory``: in this process, shared by all who open the same name
+``"nats://host/queue"``   ``jetstream``: on NATS servers, shared by all who can reach them
 ========================  =======================================================================
 """
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -20,6 +22,8 @@ from persipubsub.errors import OpenError, QueueNotFoundError, UnsupportedByEngin
 from persipubsub.limits import Settings, SubscriberSettings
 
 MEMORY = "memory:"
+JETSTREAM = ("nats://", "tls://")
+_URL_AS_PATH = re.compile(r"^(nats|tls):/+")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -31,11 +35,21 @@ class Opener(Protocol):
         """Return where the queue is, such that it can be found again from any working directory."""
 
     @property
+    def address(self) -> str:
+        """Return the location with all that is needed to open it again, secrets too; never shown."""
+
+    @property
     def portable(self) -> bool:
         """Tell whether the location means something outside of this object."""
 
     def exists(self) -> bool:
         """Tell whether a queue is deployed there."""
+
+    def check(self, settings: Settings) -> None:
+        """Check, changing nothing, that a queue there could have these settings.
+
+        :raise UnsupportedByEngineError: the engine does not have what they ask for
+        """
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
@@ -70,11 +84,19 @@ class LocalOpener:
         """Return the absolute path."""
         return str(self._path)
 
+    @property
+    def address(self) -> str:
+        """Return the absolute path."""
+        return self.location
+
     def exists(self) -> bool:
         """Tell whether a queue is deployed there."""
         from persipubsub.engine.local import exists_local
 
         return exists_local(self._path)
+
+    def check(self, settings: Settings) -> None:
+        """Find nothing: all settings are made for this engine."""
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
@@ -115,6 +137,11 @@ class MemoryOpener:
         return MEMORY + (self._name or "")
 
     @property
+    def address(self) -> str:
+        """Return the location as it was given."""
+        return self.location
+
+    @property
     def portable(self) -> bool:
         """Tell whether others can find the queue: by its name."""
         return self._name is not None
@@ -124,6 +151,9 @@ class MemoryOpener:
         from persipubsub.engine import memory
 
         return self._created is not None or (self._name is not None and memory.exists(self._name))
+
+    def check(self, settings: Settings) -> None:
+        """Find nothing: what memory does not have, such as durability, does no harm."""
 
     def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
         """Create the queue, unless it exists."""
@@ -160,6 +190,75 @@ class MemoryOpener:
             )
 
 
+class JetStreamOpener:
+    """A queue on NATS servers."""
+
+    portable = True
+
+    def __init__(self, url: str) -> None:
+        """Take the URL apart; nobody is asked yet.
+
+        :raise OpenError: it is malformed
+        """
+        from persipubsub.engine.jetstream.location import parse
+
+        self._url = url
+        self._location = parse(url)
+
+    @property
+    def location(self) -> str:
+        """Return the URL without secrets."""
+        return self._location.shown
+
+    @property
+    def address(self) -> str:
+        """Return the URL as it was given."""
+        return self._url
+
+    def exists(self) -> bool:
+        """Tell whether a queue is deployed there."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import exists_jetstream
+
+        return exists_jetstream(self._location)
+
+    def check(self, settings: Settings) -> None:
+        """Check that the server has what the settings ask for.
+
+        :raise UnsupportedByEngineError: it does not; says what to do
+        """
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import check_jetstream
+
+        check_jetstream(self._location, settings)
+
+    def create(self, settings: Settings, subscribers: Mapping[str, SubscriberSettings]) -> bool:
+        """Deploy a queue, wholly or not at all; return False, changing nothing, if one is there already."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import create_jetstream
+
+        return create_jetstream(self._location, settings, subscribers)
+
+    def open(self) -> Engine:
+        """Open the queue for a new owner."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import open_jetstream
+
+        return open_jetstream(self._location)
+
+    def delete(self) -> bool:
+        """Delete the queue; return whether there was one."""
+        _check_nats()
+        from persipubsub.engine.jetstream.opening import delete_jetstream
+
+        return delete_jetstream(self._location)
+
+
+def _check_nats() -> None:
+    if importlib.util.find_spec("nats") is None:
+        raise OpenError("Queues on NATS need another package: pip install 'persipubsub[nats]'")
+
+
 def opener_for(location: str | os.PathLike[str]) -> Opener:
     """Return how to open what is at ``location``; nothing is looked at yet.
 
@@ -176,9 +275,15 @@ def opener_for(location: str | os.PathLike[str]) -> Opener:
         raise OpenError(f"A queue is opened by its path, a str or a pathlib.Path, not by {location!r}.")
     if not text or "\0" in text:
         raise OpenError(f"{text!r} is no path; name the directory of the queue.")
+    # A pathlib.Path takes two slashes for one; here they are put back.
+    url = _URL_AS_PATH.sub(r"\1://", text)
+    if url.startswith(JETSTREAM):
+        return JetStreamOpener(url)
     if isinstance(location, str):
         if location.startswith(MEMORY):
             return MemoryOpener(location.removeprefix(MEMORY))
         if _URL.match(location):
-            raise UnsupportedByEngineError(f"There is no engine for {location}; use a directory or 'memory:name'.")
+            raise UnsupportedByEngineError(
+                f"There is no engine for {location}; use a directory, 'memory:name' or 'nats://host/queue'."
+            )
     return LocalOpener(pathlib.Path(text))

@@ -70,6 +70,7 @@ def test_headers_that_cannot_be_kept(queue: Queue, headers: Any) -> None:
     assert queue.statistics().published == 0
 
 
+@pytest.mark.needs("any_size")
 def test_headers_are_bounded(queue: Queue) -> None:
     queue.deploy()
     with pytest.raises(MessageTooLargeError, match="'large'"):

@@ -13,6 +13,7 @@ def letters(queue: Queue, identifier: str = "a") -> list[tuple[int, bytes, int, 
     ]
 
 
+@pytest.mark.needs("turned_clock")
 def test_reject_moves_a_message_aside(queue: Queue) -> None:
     queue.deploy(["a", "b"])
     queue.send(b"1", topic="t", headers={"h": b"v"})
@@ -32,6 +33,7 @@ def test_reject_moves_a_message_aside(queue: Queue) -> None:
     assert letters(queue, "b") == []
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("how", ["nack", "exception", "lease", "delay", "closing"])
 @pytest.mark.parametrize("limit", [1, 3])
 def test_delivered_too_often_is_dead(queue: Queue, limit: int, how: str) -> None:
@@ -90,6 +92,7 @@ def test_a_dead_letter_holds_nothing_back(queue: Queue) -> None:
     assert letters(queue) == [(1, b"x", 1, "no")]
 
 
+@pytest.mark.needs("requeues_in_place")
 def test_requeue_one_some_and_all(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", b"2", b"3", b"4", b"5")
@@ -113,6 +116,7 @@ def test_requeue_one_some_and_all(queue: Queue) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("requeues_in_place")
 def test_a_requeued_message_has_its_full_number_of_deliveries(queue: Queue) -> None:
     queue.deploy({"a": SubscriberSettings(max_deliveries=2)})
     queue.send(b"1", headers={"h": "v"}, topic="t")
@@ -128,6 +132,7 @@ def test_a_requeued_message_has_its_full_number_of_deliveries(queue: Queue) -> N
         assert letters(queue) == [(1, b"1", 2, "again")]
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("end", ["ack", "nack", "delay", "reject", "id", "purge", "seek", "view", "top"])
 def test_a_requeued_message_behaves_like_any_other(queue: Queue, end: str) -> None:
     queue.deploy()
@@ -172,6 +177,7 @@ def test_a_requeued_message_behaves_like_any_other(queue: Queue, end: str) -> No
     assert queue.retained() == []
 
 
+@pytest.mark.needs("requeues_in_place")
 def test_requeued_messages_come_before_newer_ones(queue: Queue) -> None:
     queue.deploy()
     queue.fill(4)
@@ -209,6 +215,7 @@ def test_a_thousand_dead_letters_are_listed_in_order(queue: Queue) -> None:
     assert [letter.id for letter in dead] == list(range(500, 1001))
 
 
+@pytest.mark.needs("requeues_in_place")
 def test_a_seek_back_brings_a_dead_message_a_second_time(queue: Queue) -> None:
     queue.deploy(retention=Retention.LOG)
     queue.fill(2)
@@ -226,6 +233,7 @@ def test_a_seek_back_brings_a_dead_message_a_second_time(queue: Queue) -> None:
     assert queue.lag() == (2, 0, 0)
 
 
+@pytest.mark.needs("turned_clock")
 def test_limits_spare_the_dead(queue: Queue) -> None:
     queue.deploy(max_messages=2, message_timeout=60)
     queue.fill(1)

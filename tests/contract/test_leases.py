@@ -9,6 +9,7 @@ from persipubsub import LeaseLostError, SettingsError, SubscriberSettings
 from tests.contract.support import Queue, ids_of, rest
 
 
+@pytest.mark.needs("turned_clock")
 def test_without_seconds_a_lease_never_ends_while_its_owner_lives(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -20,6 +21,7 @@ def test_without_seconds_a_lease_never_ends_while_its_owner_lives(queue: Queue) 
     assert queue.figures().redelivered == 0
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_bounded_lease_ends(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", b"2")
@@ -42,6 +44,7 @@ def test_a_bounded_lease_ends(queue: Queue) -> None:
     assert queue.figures().settled == 1
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("end", ["ack", "nack", "reject", "extend"])
 def test_an_ended_lease_that_nobody_took_over_still_holds(queue: Queue, end: str) -> None:
     queue.deploy()
@@ -65,6 +68,7 @@ def test_an_ended_lease_that_nobody_took_over_still_holds(queue: Queue, end: str
         message.ack()
 
 
+@pytest.mark.needs("turned_clock")
 def test_an_ended_lease_still_holds_after_others_have_looked(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", b"2")
@@ -79,6 +83,7 @@ def test_an_ended_lease_still_holds_after_others_have_looked(queue: Queue) -> No
     assert rest(queue.sub()) == [b"2"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_extend_prolongs_a_bounded_lease(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -91,6 +96,7 @@ def test_extend_prolongs_a_bounded_lease(queue: Queue) -> None:
     assert queue.take().delivery_count == 2
 
 
+@pytest.mark.needs("turned_clock")
 def test_extend_may_shorten(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -100,6 +106,7 @@ def test_extend_may_shorten(queue: Queue) -> None:
     assert queue.take().id == message.id
 
 
+@pytest.mark.needs("turned_clock")
 def test_extend_leaves_a_lease_without_end_as_it_is(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -110,6 +117,7 @@ def test_extend_leaves_a_lease_without_end_as_it_is(queue: Queue) -> None:
     message.ack()
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_lease_of_the_subscriber_counts_when_none_is_given(queue: Queue) -> None:
     queue.deploy({"a": SubscriberSettings(lease=10)})
     queue.fill(2)
@@ -122,6 +130,7 @@ def test_the_lease_of_the_subscriber_counts_when_none_is_given(queue: Queue) -> 
     assert queue.control.configure_subscriber("a", lease=None).lease is None
 
 
+@pytest.mark.needs("turned_clock")
 def test_setting_the_wall_clock_touches_no_lease(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -134,6 +143,7 @@ def test_setting_the_wall_clock_touches_no_lease(queue: Queue) -> None:
     assert queue.take().id == message.id
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_wall_clock_that_jumps_keeps_the_order_and_loses_nothing(queue: Queue) -> None:
     queue.deploy(message_timeout=86400)
     for jump in (0, -7200, 3600, -86400, 10, -1, 0):
@@ -147,6 +157,7 @@ def test_a_wall_clock_that_jumps_keeps_the_order_and_loses_nothing(queue: Queue)
     assert queue.statistics().pruned_timeout == 0
 
 
+@pytest.mark.needs("turned_clock")
 def test_each_take_is_fenced_off_from_the_one_before(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -163,6 +174,7 @@ def test_each_take_is_fenced_off_from_the_one_before(queue: Queue) -> None:
     assert (queue.figures().settled, queue.figures().redelivered) == (1, 5)
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_block_whose_lease_was_lost_says_so(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -173,6 +185,7 @@ def test_a_block_whose_lease_was_lost_says_so(queue: Queue) -> None:
     other.ack()
 
 
+@pytest.mark.needs("turned_clock")
 def test_an_exception_is_not_hidden_by_a_lost_lease(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)
@@ -205,6 +218,7 @@ def test_in_a_loop_lost_leases_are_told_and_the_loop_goes_on(queue: Queue) -> No
     assert queue.figures().settled == 4
 
 
+@pytest.mark.needs("turned_clock")
 def test_in_a_loop_a_lease_that_ends_before_its_turn_was_no_delivery(queue: Queue) -> None:
     queue.deploy()
     queue.fill(3)
@@ -245,6 +259,7 @@ def test_removing_the_subscriber_ends_its_leases(queue: Queue) -> None:
     assert queue.lag("a") == (1, 0, 0)
 
 
+@pytest.mark.needs("exact_counters")
 @pytest.mark.parametrize("end", ["ack", "nack", "reject", "extend", "block", "exception", "loop"])
 def test_a_held_message_that_a_limit_took_ends_quietly_and_counts_as_lost(queue: Queue, end: str) -> None:
     queue.deploy(max_messages=1)

@@ -21,6 +21,7 @@ BOTH = pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE
 REFUSING = pytest.mark.parametrize("strategy", [Strategy.REJECT, Strategy.BLOCK])
 
 
+@pytest.mark.needs("halving")
 @pytest.mark.parametrize("mark", [1, 2, 3, 4, 10, 11])
 @BOTH
 def test_a_prune_leaves_half_of_the_mark(queue: Queue, strategy: Strategy, mark: int) -> None:
@@ -36,6 +37,7 @@ def test_a_prune_leaves_half_of_the_mark(queue: Queue, strategy: Strategy, mark:
     assert queue.figures().waiting == kept + 1
 
 
+@pytest.mark.needs("halving")
 @pytest.mark.parametrize("mark", [1, 2, 3, 10, 11])
 @pytest.mark.parametrize("stored", ["none", "half", "all"])
 @BOTH
@@ -54,6 +56,7 @@ def test_a_batch_prunes_as_far_as_it_needs(queue: Queue, strategy: Strategy, mar
         assert queue.statistics().pruned_overflow - lost == there - kept
 
 
+@pytest.mark.needs("counts_payload")
 def test_a_batch_above_the_mark_is_refused_and_nothing_happens(queue: Queue) -> None:
     queue.deploy(max_messages=3, max_bytes=10)
     queue.fill(2)
@@ -67,6 +70,7 @@ def test_a_batch_above_the_mark_is_refused_and_nothing_happens(queue: Queue) -> 
     assert queue.statistics().pruned_overflow == 0
 
 
+@pytest.mark.needs("counts_payload")
 @BOTH
 def test_the_limit_of_bytes_holds_too(queue: Queue, strategy: Strategy) -> None:
     queue.deploy(max_bytes=100, strategy=strategy)
@@ -82,6 +86,7 @@ def test_the_limit_of_bytes_holds_too(queue: Queue, strategy: Strategy) -> None:
     assert queue.retained() == largest + empty
 
 
+@pytest.mark.needs("halving")
 def test_both_limits_at_once(queue: Queue) -> None:
     queue.deploy(max_bytes=100, max_messages=10)
     queue.fill(10)
@@ -91,6 +96,7 @@ def test_both_limits_at_once(queue: Queue) -> None:
     assert queue.retained() == [10, 11]
 
 
+@pytest.mark.needs("halving")
 @BOTH
 def test_a_prune_is_logged_once(queue: Queue, strategy: Strategy, caplog: pytest.LogCaptureFixture) -> None:
     queue.deploy(["a", "b"], max_messages=10, strategy=strategy)
@@ -102,6 +108,7 @@ def test_a_prune_is_logged_once(queue: Queue, strategy: Strategy, caplog: pytest
     assert "5 messages" in record.getMessage()
 
 
+@pytest.mark.needs("exact_counters")
 def test_losses_are_counted_for_those_who_needed_the_messages(queue: Queue) -> None:
     queue.deploy(["all", "half", "none"], max_messages=4)
     queue.fill(4)
@@ -115,6 +122,7 @@ def test_losses_are_counted_for_those_who_needed_the_messages(queue: Queue) -> N
     assert [queue.figures(name).lost for name in ("all", "half", "none")] == [2, 1, 0]
 
 
+@pytest.mark.needs("halving")
 def test_the_gap_is_shown_where_it_happened(queue: Queue) -> None:
     queue.deploy(max_messages=10)
     queue.fill(10)
@@ -127,6 +135,7 @@ def test_the_gap_is_shown_where_it_happened(queue: Queue) -> None:
     assert queue.take().missed == 4  # the gap stays with the message that shows it
 
 
+@pytest.mark.needs("halving")
 def test_a_gap_of_prune_last_is_shown_where_it_happened(queue: Queue) -> None:
     queue.deploy(max_messages=10, strategy=Strategy.PRUNE_LAST)
     queue.fill(11)
@@ -135,6 +144,7 @@ def test_a_gap_of_prune_last_is_shown_where_it_happened(queue: Queue) -> None:
     assert [message.missed for message in messages] == [0, 0, 0, 0, 0, 5]
 
 
+@pytest.mark.needs("exact_counters")
 def test_many_prunes_under_an_idle_subscriber_add_up(queue: Queue) -> None:
     queue.deploy(["idle", "busy"], max_messages=10)
     busy = queue.sub("busy")
@@ -149,6 +159,7 @@ def test_many_prunes_under_an_idle_subscriber_add_up(queue: Queue) -> None:
     assert queue.figures("busy").lost == 0
 
 
+@pytest.mark.needs("turned_clock")
 @BOTH
 def test_pruning_takes_leased_and_delayed_messages_as_well(queue: Queue, strategy: Strategy) -> None:
     queue.deploy(max_messages=4, strategy=strategy)
@@ -168,6 +179,7 @@ def test_pruning_takes_leased_and_delayed_messages_as_well(queue: Queue, strateg
     assert queue.figures().lost == 2
 
 
+@pytest.mark.needs("turned_clock")
 @REFUSING
 def test_a_full_queue_refuses_and_changes_nothing(queue: Queue, strategy: Strategy) -> None:
     queue.deploy(max_messages=2, strategy=strategy)
@@ -184,6 +196,7 @@ def test_a_full_queue_refuses_and_changes_nothing(queue: Queue, strategy: Strate
     assert queue.fill(1) == [4]
 
 
+@pytest.mark.needs("counts_payload")
 @REFUSING
 def test_a_full_queue_of_bytes_refuses(queue: Queue, strategy: Strategy) -> None:
     queue.deploy(max_bytes=10, strategy=strategy)
@@ -283,6 +296,7 @@ def test_closing_a_publisher_ends_its_wait(queue: Queue) -> None:
     assert outcome == ["ClosedError"]
 
 
+@pytest.mark.needs("halving")
 def test_other_limits_hold_from_the_next_operation_on(queue: Queue) -> None:
     queue.deploy()
     pub = queue.join().new_publisher()
@@ -303,6 +317,7 @@ def test_other_limits_hold_from_the_next_operation_on(queue: Queue) -> None:
         pub.send(b"xxxx")
 
 
+@pytest.mark.needs("halving")
 def test_smaller_limits_prune_to_half_of_themselves(queue: Queue) -> None:
     queue.deploy()
     queue.fill(10)
@@ -312,6 +327,7 @@ def test_smaller_limits_prune_to_half_of_themselves(queue: Queue) -> None:
     assert queue.figures().lost == 8
 
 
+@pytest.mark.needs("turned_clock")
 def test_without_limits_nothing_is_lost(queue: Queue) -> None:
     queue.deploy()
     settings = queue.control.settings

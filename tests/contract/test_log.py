@@ -36,6 +36,7 @@ def test_a_log_needs_no_subscriber(queue: Queue) -> None:
     assert rest(queue.sub("late")) == [b"1", b"2"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_subscriber_starts_where_it_is_told(queue: Queue) -> None:
     log(queue, "a")
     queue.send(b"1", b"2")
@@ -68,6 +69,7 @@ def test_a_start_that_is_not_there_is_refused(queue: Queue, start: object) -> No
     assert queue.lag() == (5, 0, 0)
 
 
+@pytest.mark.needs("turned_clock")
 def test_seek_goes_everywhere(queue: Queue) -> None:
     log(queue, "a", "b")
     times = []
@@ -165,6 +167,7 @@ def test_a_seek_that_means_nothing_is_refused(queue: Queue, arguments: dict[str,
     assert queue.lag() == (2, 0, 0)
 
 
+@pytest.mark.needs("turned_clock")
 def test_seek_finds_its_way_among_many(queue: Queue) -> None:
     log(queue, "a")
     for _ in range(100):
@@ -181,6 +184,7 @@ def test_seek_finds_its_way_among_many(queue: Queue) -> None:
 # -- browsing ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("turned_clock")
 def test_browsing_leaves_no_trace(queue: Queue) -> None:
     log(queue, "a")
     queue.send(b"1", topic="t", headers={"h": "v"})
@@ -245,6 +249,7 @@ def test_browsing_shows_what_consumers_hold(queue: Queue) -> None:
 # -- limits ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("exact_counters")
 def test_a_full_log_first_drops_what_everybody_has_consumed(queue: Queue) -> None:
     log(queue, "a", "b", max_messages=10)
     queue.fill(10)
@@ -274,6 +279,7 @@ def test_a_full_log_refuses_only_for_what_is_unread(queue: Queue, strategy: Stra
         queue.pub.send(b"x", timeout=0)
 
 
+@pytest.mark.needs("halving")
 def test_what_is_held_in_a_log_is_not_consumed(queue: Queue) -> None:
     log(queue, "a", max_messages=3, strategy=Strategy.REJECT)
     queue.fill(3)
@@ -286,6 +292,7 @@ def test_what_is_held_in_a_log_is_not_consumed(queue: Queue) -> None:
     assert queue.retained() == [3, 4, 5]
 
 
+@pytest.mark.needs("counts_payload")
 def test_the_bytes_of_a_log_are_limited(queue: Queue) -> None:
     log(queue, "a", max_bytes=100)
     queue.fill(10, size=10)
@@ -296,6 +303,7 @@ def test_the_bytes_of_a_log_are_limited(queue: Queue) -> None:
     assert queue.figures().lost == 0
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_message_timeout_takes_from_a_log(queue: Queue) -> None:
     log(queue, "a", "b", message_timeout=100)
     queue.fill(2)
@@ -310,6 +318,7 @@ def test_the_message_timeout_takes_from_a_log(queue: Queue) -> None:
     assert queue.take("b").missed == 2
 
 
+@pytest.mark.needs("any_size")
 def test_from_log_to_consumed_and_back(queue: Queue) -> None:
     log(queue, "a")
     queue.pub.send_many([b"x"] * 2500)

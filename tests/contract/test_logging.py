@@ -48,6 +48,7 @@ def the_one(records: list[logging.LogRecord], level: int) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.needs("exact_counters")
 @pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
 def test_an_overflow_is_a_warning(queue: Queue, strategy: Strategy, records: list[logging.LogRecord]) -> None:
     queue.deploy(["a"], max_messages=4, strategy=strategy)
@@ -60,6 +61,7 @@ def test_an_overflow_is_a_warning(queue: Queue, strategy: Strategy, records: lis
     }
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize(("read", "level"), [(False, logging.INFO), (True, logging.DEBUG)])
 def test_messages_that_grew_too_old_are_news_only_if_unread(
     queue: Queue, read: bool, level: int, records: list[logging.LogRecord]
@@ -73,6 +75,7 @@ def test_messages_that_grew_too_old_are_news_only_if_unread(
     assert the_one(records, level) == {"event": "prune", "cause": "timeout", "messages": 3, "message_timeout": 60}
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_held_message_that_grew_too_old_is_news(queue: Queue, records: list[logging.LogRecord]) -> None:
     queue.deploy(["a"], message_timeout=60)
     queue.fill(1)
@@ -83,6 +86,7 @@ def test_a_held_message_that_grew_too_old_is_news(queue: Queue, records: list[lo
     held.ack()
 
 
+@pytest.mark.needs("exact_counters")
 def test_a_log_that_drops_what_all_have_read_is_no_news(queue: Queue, records: list[logging.LogRecord]) -> None:
     queue.deploy(["a"], max_messages=2, retention=Retention.LOG)
     queue.fill(2)
@@ -96,6 +100,7 @@ def test_a_log_that_drops_what_all_have_read_is_no_news(queue: Queue, records: l
     }
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("way", ["nack", "reject", "lease"])
 def test_a_dead_letter_is_a_warning(queue: Queue, way: str, records: list[logging.LogRecord]) -> None:
     queue.deploy({"a": SubscriberSettings(max_deliveries=1)})
@@ -123,6 +128,7 @@ def test_a_queue_without_subscribers_is_a_warning(queue: Queue, records: list[lo
     assert the_one(records, logging.WARNING) == {"event": "unrouted"}
 
 
+@pytest.mark.needs("turned_clock")
 def test_what_is_not_committed_is_not_logged(queue: Queue, records: list[logging.LogRecord]) -> None:
     queue.deploy({"a": SubscriberSettings(max_deliveries=1)})
     queue.fill(1)
@@ -135,6 +141,7 @@ def test_what_is_not_committed_is_not_logged(queue: Queue, records: list[logging
     assert held.id == 1
 
 
+@pytest.mark.needs("exact_counters")
 def test_a_prune_that_is_undone_is_not_logged(queue: Queue, records: list[logging.LogRecord]) -> None:
     queue.deploy(["a"], message_timeout=60, max_messages=4)
     queue.fill(2)
@@ -146,6 +153,7 @@ def test_a_prune_that_is_undone_is_not_logged(queue: Queue, records: list[loggin
     assert the_one(records, logging.INFO)["messages"] == 2
 
 
+@pytest.mark.needs("exact_counters")
 def test_threads_that_share_a_commit_log_each_prune_once(queue: Queue, records: list[logging.LogRecord]) -> None:
     queue.deploy(["a"], max_messages=4)
     run_all(*[lambda: queue.fill(25)] * 8)
@@ -153,6 +161,7 @@ def test_threads_that_share_a_commit_log_each_prune_once(queue: Queue, records: 
     assert len({fields(record)["cause"] for record in records}) == 1
 
 
+@pytest.mark.needs("exact_counters")
 def test_a_handler_may_use_the_queue(queue: Queue) -> None:
     """It runs when nothing is locked any more: here it publishes what is logged, to the same queue."""
     queue.deploy(["a"], max_messages=4)

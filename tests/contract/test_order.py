@@ -28,6 +28,7 @@ def test_send_many_returns_a_range(queue: Queue) -> None:
     assert list(queue.pub.send_many(iter([b"3"]))) == [3]
 
 
+@pytest.mark.needs("any_size")
 def test_ten_thousand_in_one_batch_keep_their_order(queue: Queue) -> None:
     queue.deploy()
     queue.pub.send_many([b"%d" % number for number in range(10_000)])
@@ -35,6 +36,7 @@ def test_ten_thousand_in_one_batch_keep_their_order(queue: Queue) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("any_size")
 @pytest.mark.parametrize(
     "payload",
     [
@@ -132,6 +134,7 @@ def test_a_message_given_back_is_the_next_one(queue: Queue) -> None:
     assert queue.take().id == 1
 
 
+@pytest.mark.needs("ordered_returns")
 def test_several_given_back_come_oldest_first_before_newer_ones(queue: Queue) -> None:
     queue.deploy()
     queue.fill(5)
@@ -162,6 +165,7 @@ def test_publishers_in_threads_keep_their_order(queue: Queue) -> None:
         assert mine == [b"%d %d" % (name, number) for number in range(each)]
 
 
+@pytest.mark.needs("exact_counters")
 @pytest.mark.parametrize("owners", [1, 4])
 def test_competing_consumers_share_and_never_meet(queue: Queue, owners: int) -> None:
     queue.deploy(["group", "single"])
@@ -213,6 +217,7 @@ def test_a_consumer_is_woken_by_a_send(queue: Queue) -> None:
     assert received == [b"1"]
 
 
+@pytest.mark.needs("exact_counters")
 def test_without_subscribers_messages_are_counted_and_logged_once(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -115,6 +115,7 @@ def test_nothing_at_the_timeout_acknowledges_nothing(queue: Queue, block: Callab
     assert queue.lag() == (1, 0, 0)
 
 
+@pytest.mark.needs("exclusive_newest")
 @by_block
 def test_a_block_that_is_lost_acknowledges_nothing(queue: Queue, block: Callable[[Sub], Any]) -> None:
     queue.deploy()
@@ -181,6 +182,7 @@ def test_a_view_shows_the_payload_without_a_copy(queue: Queue) -> None:
 # -- the newest --------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("exclusive_newest")
 def test_the_newest_settles_all_before_it_for_one_subscriber(queue: Queue) -> None:
     queue.deploy(["a", "b"])
     queue.send(b"1", b"2", b"3")
@@ -226,6 +228,7 @@ def test_what_arrives_during_the_block_is_not_settled(queue: Queue) -> None:
     assert rest(queue.sub()) == [b"newer"]
 
 
+@pytest.mark.needs("exclusive_newest")
 def test_others_go_on_while_the_newest_is_held(queue: Queue) -> None:
     queue.deploy()
     queue.fill(4)
@@ -294,6 +297,7 @@ def test_peek_leaves_no_trace(queue: Queue) -> None:
     assert (again.id, again.delivery_count, again.last_error) == (1, 1, "why")
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_message_knows_everything_about_itself(queue: Queue) -> None:
     queue.deploy()
     sent = queue.clock.wall
@@ -349,6 +353,7 @@ def _dropped_lease(queue: Queue) -> Message[bytes]:
     return message
 
 
+@pytest.mark.needs("tells_holders")
 @pytest.mark.parametrize("state", [_waiting, _leased_by_another, _given_back, _delayed, _dropped_lease])
 def test_ack_by_id_settles_in_every_state(queue: Queue, state: Callable[[Queue], Message[bytes] | None]) -> None:
     queue.deploy(["a", "b"])
@@ -366,6 +371,7 @@ def test_ack_by_id_settles_in_every_state(queue: Queue, state: Callable[[Queue],
     assert queue.retained() == []
 
 
+@pytest.mark.needs("exact_counters")
 def test_ack_by_ids_ahead_of_the_position(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", b"2", b"3", b"4", b"5")
@@ -442,6 +448,7 @@ def test_a_closed_loop_refuses(queue: Queue) -> None:
         next(loop)
 
 
+@pytest.mark.needs("exact_counters")
 def test_settling_by_hand_in_a_loop(queue: Queue) -> None:
     queue.deploy()
     queue.fill(3)
@@ -457,6 +464,7 @@ def test_settling_by_hand_in_a_loop(queue: Queue) -> None:
     assert (queue.figures().settled, queue.figures().dead, queue.figures().lag) == (2, 1, 0)
 
 
+@pytest.mark.needs("exact_counters")
 def test_what_was_never_handed_over_was_never_delivered(queue: Queue) -> None:
     queue.deploy({"a": SubscriberSettings(max_deliveries=1)})
     queue.fill(4)

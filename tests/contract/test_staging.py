@@ -37,6 +37,7 @@ def test_what_is_staged_is_published_with_the_acknowledgement(queue: Queue) -> N
         message.send(b"late")
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("how", ["nack", "reject", "exception", "lost", "id", "close"])
 def test_what_is_staged_is_dropped_otherwise(queue: Queue, how: str) -> None:
     pipeline(queue)
@@ -163,6 +164,7 @@ def test_a_buffer_that_changes_after_staging_changes_nothing(queue: Queue) -> No
     assert rest(queue.sub("next")) == [b"before"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_delay_expiry_and_deduplication_of_what_is_staged(queue: Queue) -> None:
     pipeline(queue)
     queue.send(b"1", b"2", topic="in")

@@ -2,10 +2,13 @@
 
 import os
 
+import pytest
+
 from persipubsub import Retention, Strategy
 from tests.contract.support import SECOND, Queue, rest
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_figures_of_an_empty_queue(queue: Queue) -> None:
     queue.deploy()
     found = queue.statistics()
@@ -19,6 +22,7 @@ def test_the_figures_of_an_empty_queue(queue: Queue) -> None:
     assert (figures.last_taken_ns, figures.last_settled_ns, figures.owners) == (None, None, ())
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_figures_of_the_queue(queue: Queue) -> None:
     queue.deploy(["a"], retention=Retention.LOG, max_messages=10, message_timeout=1000)
     identity = queue.statistics().identity
@@ -39,6 +43,7 @@ def test_the_figures_of_the_queue(queue: Queue) -> None:
     assert (queue.figures().lost, queue.figures().expired) == (5, 6)
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_figures_of_subscribers_are_exact(queue: Queue) -> None:
     queue.deploy(["a", "idle"])
     queue.fill(10)
@@ -65,6 +70,7 @@ def test_the_figures_of_subscribers_are_exact(queue: Queue) -> None:
     assert five.id == 5
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_owners_are_shown(queue: Queue) -> None:
     queue.deploy()
     queue.fill(3)
@@ -83,6 +89,7 @@ def test_the_owners_are_shown(queue: Queue) -> None:
     assert [owner.leased for owner in queue.figures().owners] == [0]
 
 
+@pytest.mark.needs("exact_counters")
 def test_an_idle_subscriber_shows_its_losses_before_it_looks(queue: Queue) -> None:
     queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
     queue.fill(9)

@@ -134,6 +134,7 @@ def test_subscribers_come_and_go_while_publishers_run(queue: Queue) -> None:
         message.ack()
 
 
+@pytest.mark.needs("forgets_ids")
 def test_clear_then_send(queue: Queue) -> None:
     queue.deploy(["a", "b"])
     pub, sub = queue.pub, queue.sub("a")
@@ -155,6 +156,7 @@ def test_clear_then_send(queue: Queue) -> None:
     assert rest(sub) == [b"routed"]
 
 
+@pytest.mark.needs("exact_counters")
 def test_purge_settles_all_that_nobody_holds(queue: Queue) -> None:
     queue.deploy(["a", "b"])
     queue.fill(6)
@@ -172,6 +174,7 @@ def test_purge_settles_all_that_nobody_holds(queue: Queue) -> None:
     assert queue.take("a").id == 7
 
 
+@pytest.mark.needs("any_size")
 def test_purge_of_a_long_backlog_deletes_it(queue: Queue) -> None:
     queue.deploy()
     queue.pub.send_many([b"x"] * 3500)
@@ -179,6 +182,7 @@ def test_purge_of_a_long_backlog_deletes_it(queue: Queue) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("any_size")
 def test_removing_the_last_that_needs_a_long_backlog_deletes_it(queue: Queue) -> None:
     queue.deploy(["a", "slow"])
     queue.pub.send_many([b"x"] * 3500)
@@ -256,6 +260,7 @@ def test_whether_a_subscriber_is_ephemeral_is_for_good(queue: Queue) -> None:
         queue.control.configure_subscriber("guest", ephemeral=False)
 
 
+@pytest.mark.needs("turned_clock")
 def test_other_settings_hold_from_the_next_take_on(queue: Queue) -> None:
     queue.deploy()
     queue.fill(2)

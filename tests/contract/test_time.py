@@ -10,6 +10,7 @@ from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
 # -- delay -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_delayed_message_comes_when_it_is_due_and_before_newer_ones(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"later", delay=10)
@@ -28,6 +29,7 @@ def test_a_delayed_message_comes_when_it_is_due_and_before_newer_ones(queue: Que
     assert queue.retained() == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_due_messages_come_by_their_ids(queue: Queue) -> None:
     queue.deploy()
     queue.pub.send_many([Draft(b"%d" % delay, delay=delay) for delay in (30, 10, 20)])
@@ -39,6 +41,7 @@ def test_due_messages_come_by_their_ids(queue: Queue) -> None:
     assert rest(queue.sub()) == [b"30", b"20"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_delayed_message_keeps_itself_alone(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"next week", delay=7 * 86400)
@@ -50,6 +53,7 @@ def test_a_delayed_message_keeps_itself_alone(queue: Queue) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_nack_with_a_delay(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", b"2")
@@ -64,6 +68,7 @@ def test_nack_with_a_delay(queue: Queue) -> None:
     assert (again.id, again.delivery_count, again.last_error) == (1, 2, "busy")
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_delay_counts_for_subscribers_that_come_later(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"later", delay=10)
@@ -73,6 +78,7 @@ def test_a_delay_counts_for_subscribers_that_come_later(queue: Queue) -> None:
     assert rest(queue.sub("b")) == [b"later"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_receive_to_top_settles_what_is_delayed_before_it(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", delay=10)
@@ -84,6 +90,7 @@ def test_receive_to_top_settles_what_is_delayed_before_it(queue: Queue) -> None:
     assert rest(queue.sub()) == [b"3"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_purge_settles_what_is_delayed(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1", delay=10)
@@ -95,6 +102,7 @@ def test_purge_settles_what_is_delayed(queue: Queue) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_many_delayed_messages(queue: Queue) -> None:
     queue.deploy()
     queue.pub.send_many([Draft(b"x", delay=1 + number % 10) for number in range(3000)])
@@ -107,6 +115,7 @@ def test_many_delayed_messages(queue: Queue) -> None:
     assert len(rest(queue.sub())) == 1500
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_wall_clock_set_forward_makes_due(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"later", delay=3600)
@@ -132,6 +141,7 @@ def test_a_delay_that_makes_no_sense_is_refused(queue: Queue, wrong: float) -> N
 # -- expiry ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("turned_clock")
 def test_an_expired_message_is_never_delivered_and_counted(queue: Queue) -> None:
     queue.deploy(["a", "b"])
     queue.send(b"short", expires_in=5)
@@ -144,6 +154,7 @@ def test_an_expired_message_is_never_delivered_and_counted(queue: Queue) -> None
     assert queue.retained() == []
 
 
+@pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("how", ["nack", "delay", "lease"])
 def test_a_message_that_expires_on_its_way_back(queue: Queue, how: str) -> None:
     queue.deploy()
@@ -159,6 +170,7 @@ def test_a_message_that_expires_on_its_way_back(queue: Queue, how: str) -> None:
     assert queue.retained() == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_message_that_expires_in_the_hands_of_its_handler(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"short", expires_in=5)
@@ -168,6 +180,7 @@ def test_a_message_that_expires_in_the_hands_of_its_handler(queue: Queue) -> Non
     assert (queue.figures().expired, queue.figures().settled) == (0, 1)
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_newest_that_has_not_expired(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"1")
@@ -178,6 +191,7 @@ def test_the_newest_that_has_not_expired(queue: Queue) -> None:
     assert rest(queue.sub()) == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_message_may_be_delayed_and_expire(queue: Queue) -> None:
     queue.deploy()
     queue.send(b"never", delay=10, expires_in=5)
@@ -200,6 +214,7 @@ def test_an_expiry_that_makes_no_sense_is_refused(queue: Queue, wrong: float) ->
 # -- message timeout ---------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_message_timeout_binds_readers_pruned_or_not(queue: Queue) -> None:
     queue.deploy(message_timeout=10)
     queue.send(b"1")
@@ -215,6 +230,7 @@ def test_the_message_timeout_binds_readers_pruned_or_not(queue: Queue) -> None:
     assert rest(queue.sub()) == []
 
 
+@pytest.mark.needs("turned_clock")
 def test_the_next_send_prunes_what_is_too_old(queue: Queue) -> None:
     queue.deploy(["a", "done"], message_timeout=10)
     queue.fill(3)
@@ -231,6 +247,7 @@ def test_the_next_send_prunes_what_is_too_old(queue: Queue) -> None:
     assert (message.id, message.missed) == (4, 3)
 
 
+@pytest.mark.needs("turned_clock")
 def test_prune_dangling_takes_what_is_too_old(queue: Queue) -> None:
     queue.deploy(message_timeout=10)
     queue.fill(3)
@@ -244,6 +261,7 @@ def test_prune_dangling_takes_what_is_too_old(queue: Queue) -> None:
     assert queue.figures().expired + queue.figures().lost == 3
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_new_timeout_holds_at_once_for_what_is_there(queue: Queue) -> None:
     queue.deploy()
     queue.fill(2)
@@ -253,6 +271,7 @@ def test_a_new_timeout_holds_at_once_for_what_is_there(queue: Queue) -> None:
     assert ids_of(queue.sub().get_many(5, timeout=0)) == [3]
 
 
+@pytest.mark.needs("turned_clock")
 def test_expired_messages_make_room(queue: Queue) -> None:
     queue.deploy(message_timeout=10, max_messages=2, strategy=Strategy.REJECT)
     queue.fill(2)
@@ -264,6 +283,7 @@ def test_expired_messages_make_room(queue: Queue) -> None:
 # -- deduplication -----------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("turned_clock")
 def test_a_repeated_send_returns_the_first_id_and_stores_nothing(queue: Queue) -> None:
     queue.deploy(deduplication_window=60)
     pub = queue.pub
@@ -280,6 +300,7 @@ def test_a_repeated_send_returns_the_first_id_and_stores_nothing(queue: Queue) -
     assert pub.send(b"1", deduplication_id="order-1") == 3
 
 
+@pytest.mark.needs("exact_counters")
 def test_deduplication_within_a_batch_and_across(queue: Queue) -> None:
     queue.deploy()
     first = queue.pub.send_many([Draft(b"1", deduplication_id="x"), b"2", Draft(b"3", deduplication_id="x")])
@@ -290,6 +311,7 @@ def test_deduplication_within_a_batch_and_across(queue: Queue) -> None:
     assert queue.statistics().deduplicated == 2
 
 
+@pytest.mark.needs("any_size")
 def test_repetitions_need_no_room(queue: Queue) -> None:
     queue.deploy(max_messages=1, strategy=Strategy.REJECT)
     assert queue.pub.send(b"1", deduplication_id="x") == 1
@@ -307,6 +329,7 @@ def test_a_refused_send_is_not_remembered(queue: Queue) -> None:
     assert rest(queue.sub()) == [b"x"]
 
 
+@pytest.mark.needs("turned_clock")
 def test_many_deduplication_ids_age_out(queue: Queue) -> None:
     queue.deploy(deduplication_window=10)
     for start in (0, 1000, 2000):

@@ -36,6 +36,7 @@ def test_a_filter_takes_what_matches(queue: Queue, topic_filter: str, expected: 
     assert queue.retained() == []
 
 
+@pytest.mark.needs("any_size")
 def test_what_does_not_match_is_passed_without_a_trace(queue: Queue) -> None:
     queue.deploy(filtered(a="wanted"))
     queue.pub.send_many([b"x"] * 2500)
@@ -76,6 +77,7 @@ def test_peek_shows_what_matches(queue: Queue) -> None:
     assert queue.figures().position == 1
 
 
+@pytest.mark.needs("keeps_unmatched")
 def test_a_filter_is_kept_with_the_subscriber_and_changed_by_configure(queue: Queue) -> None:
     queue.deploy([])
     control = queue.control
@@ -93,6 +95,7 @@ def test_a_filter_is_kept_with_the_subscriber_and_changed_by_configure(queue: Qu
     assert rest(queue.sub())[-1] == b"3"
 
 
+@pytest.mark.needs("keeps_unmatched")
 def test_limits_take_what_does_not_match_too(queue: Queue) -> None:
     queue.deploy(filtered(a="wanted"), max_messages=4, strategy=Strategy.PRUNE_FIRST)
     queue.fill(3)

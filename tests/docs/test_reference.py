@@ -11,7 +11,7 @@ import persipubsub
 from persipubsub.config import schema
 from persipubsub.engine.local import format as on_disk
 from tests.docs.pages import DOCS
-from tests.unit.test_cli import COMMANDS
+from tests.unit.test_cli_rules import COMMANDS
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from persipubsub import config, deployment
 from persipubsub.config import Action
+from persipubsub.engine.jetstream.location import parse
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import ConfigError, NotAQueueError, PersipubsubError, QueueError
@@ -80,9 +82,42 @@ def test_the_example_shows_every_key_of_the_schema() -> None:
     shapes = config.schema()["$defs"]
     frames = document["queues"]["frames"]
     assert document.keys() == shapes["ConfigFile"]["properties"].keys()
-    assert frames.keys() == shapes["QueueFile"]["properties"].keys()
+    on_nats = json.loads((REPOSITORY / "config" / "nats.json").read_text())["queues"]["frames"]
+    assert frames.keys() | on_nats.keys() == shapes["QueueFile"]["properties"].keys()
+    assert on_nats["tls"].keys() == shapes["TlsFile"]["properties"].keys()
     assert frames["high_water_mark"].keys() == shapes["HighWaterMarkFile"]["properties"].keys()
     assert frames["subscribers"]["archive"].keys() == shapes["SubscriberFile"]["properties"].keys()
+
+
+def test_a_queue_on_an_engine_is_a_url_with_what_the_file_says() -> None:
+    frames = config.load(REPOSITORY / "config" / "nats.json").queues["frames"]
+    location = parse(opener_for(frames.path).address)
+    assert opener_for(frames.path).location == (
+        "nats://nats-1.example.com:4222,nats-2.example.com:4222,nats-3.example.com:4222/frames"
+    )
+    folder = REPOSITORY / "config"
+    assert (location.replicas, location.credentials) == (3, str(folder / "app.creds"))
+    assert (location.tls_ca, location.tls_cert) == (str(folder / "ca.pem"), str(folder / "app.pem"))
+    assert location.tls_key == str(folder / "app.key")
+    assert location.monitors == tuple(f"http://nats-{number}.example.com:8222" for number in (1, 2, 3))
+    assert location.tls
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"engine": "redis://host"}, r"\$\.queues\.frames\.engine: "),
+        ({"engine": "nats://host", "path": "x"}, r"\$\.queues\.frames\.path: "),
+        ({"replicas": 3}, r"\$\.queues\.frames\.replicas: "),
+        ({"engine": "nats://host", "replicas": 6}, r"\$\.queues\.frames\.replicas: "),
+        ({"credentials": "x"}, r"\$\.queues\.frames\.credentials: "),
+        ({"tls": {"ca": "x"}}, r"\$\.queues\.frames\.tls: "),
+        ({"monitor": ["x"]}, r"\$\.queues\.frames\.monitor: "),
+        ({"engine": "nats://host", "tls": {"cafile": "x"}}, r"\$\.queues\.frames\.tls"),
+    ],
+)
+def test_what_makes_no_sense_about_an_engine_is_refused(tmp_path: pathlib.Path, fields: Any, error: str) -> None:
+    assert re.match(error, refusal(tmp_path, queue(**fields)))
 
 
 def test_the_schema_file_is_current() -> None:

@@ -14,7 +14,7 @@ _EXPORTED = (
     "HighWaterMark Strategy Retention Durability Settings SubscriberSettings RetainedMessage DeadLetters DeadLetter "
     "Statistics SubscriberStatistics OwnerStatistics Finding Compaction PersipubsubError OpenError QueueNotFoundError "
     "QueueExistsError NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError "
-    "SettingsMismatchError "
+    "UnreachableError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
     "StorageError StorageFailedError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
     "MessageTooLargeError SettingsError IdentifierError PositionError LeaseLostError ClosedError "

@@ -304,16 +304,17 @@ def test_an_overwritten_meta_page_is_found(queue: pathlib.Path, tmp_path: pathli
 
 
 @pytest.mark.parametrize("size", [0, 100])
-def test_a_truncated_board_is_found(queue: pathlib.Path, size: int) -> None:
-    os.truncate(queue / "board", size)
+@pytest.mark.parametrize("name", ["board", "posts"])
+def test_a_truncated_companion_is_found(queue: pathlib.Path, name: str, size: int) -> None:
+    os.truncate(queue / name, size)
     before = picture(queue)
     ((kind, text, _),) = open_each(queue)
     assert kind == "QueueDamagedError"
-    assert "board" in text
+    assert name in text
     assert picture(queue) == before
 
 
-@pytest.mark.parametrize("name", ["data.mdb", "locks", "board"])
+@pytest.mark.parametrize("name", ["data.mdb", "locks", "board", "posts"])
 def test_a_missing_file_makes_it_no_queue(queue: pathlib.Path, name: str) -> None:
     (queue / name).unlink()
     before = picture(queue)
@@ -334,7 +335,7 @@ def test_what_can_be_made_anew_is_made_anew(queue: pathlib.Path) -> None:
 # -- links and rights --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb", "locks", "board"])
+@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb", "locks", "board", "posts"])
 def test_a_planted_link_is_refused(queue: pathlib.Path, tmp_path: pathlib.Path, name: str) -> None:
     victim = tmp_path / "victim"
     (queue / name).rename(victim)
@@ -347,7 +348,7 @@ def test_a_planted_link_is_refused(queue: pathlib.Path, tmp_path: pathlib.Path, 
     assert picture(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["data.mdb", "locks", "board"])
+@pytest.mark.parametrize("name", ["data.mdb", "locks", "board", "posts"])
 def test_a_folder_or_a_fifo_instead_of_a_file_is_refused(queue: pathlib.Path, name: str) -> None:
     (queue / name).unlink()
     os.mkfifo(queue / name)

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import itertools
 import json
 import os
 import subprocess
@@ -23,10 +24,12 @@ LMDB_HELPERS = {
     for name in ("translate", "space", "files", "work", "reading", "writing", "copying", "vitals")
 }
 
+ENGINES = ("local", "memory", "jetstream")
+
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
 #: import its own layer and those below.
 LAYERS = [
-    {"errors", "names", "limits", "configfile", "configschema"},
+    {"errors", "names", "limits", "configengine", "configfile", "configschema"},
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
@@ -110,17 +113,28 @@ def test_the_format_imports_nothing_of_ours() -> None:
 
 
 def test_the_core_knows_no_particular_engine() -> None:
-    particular = ("persipubsub.engine.local", "persipubsub.engine.memory")
+    particular = tuple(f"persipubsub.engine.{name}" for name in ENGINES)
     for name in MODULES:
         if layer(name) == CORE:
             assert not {target for target in ours(name) if target.startswith(particular)}, name
 
 
 def test_engines_do_not_know_each_other() -> None:
-    for one, other in (("local", "memory"), ("memory", "local")):
+    for one, other in itertools.permutations(ENGINES, 2):
         for name in MODULES:
             if name.startswith(f"persipubsub.engine.{one}"):
                 assert not {target for target in ours(name) if target.startswith(f"persipubsub.engine.{other}")}, name
+
+
+def test_nats_is_imported_by_its_engine_alone_and_only_when_it_is_opened() -> None:
+    users = {name for name in MODULES if any(target.split(".")[0] == "nats" for target in imported(name))}
+    assert users
+    assert {name for name in users if not name.startswith("persipubsub.engine.jetstream.")} == set()
+    for name in MODULES:
+        if not name.startswith("persipubsub.engine.jetstream."):
+            tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+            at_import = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+            assert not {module for module in at_import if module and module.startswith("persipubsub.engine.jetstream")}
 
 
 def test_lmdb_is_imported_in_few_places() -> None:

@@ -16,6 +16,8 @@ from persipubsub.engine.local.board import IDLE, SLOTS, Board, Slots
 from persipubsub.errors import NotAQueueError
 
 _MOST_CACHED = 64
+#: Bells that a process keeps for its next waits: to claim one anew takes longer than to be woken.
+_MOST_IDLE = 8
 
 
 class Bell:
@@ -66,12 +68,16 @@ class Bells:
         self._slots = slots
         self._guard = threading.Lock()
         self._mine: dict[int, Bell] = {}
+        self._idle: list[Bell] = []
         #: Descriptors of other processes' FIFOs, as of a generation of the board.
         self._others: dict[int, int] = {}
         self._generation = -1
 
     def claim(self) -> Bell | None:
         """Return a bell, or ``None`` if there are no more places: then one has to poll."""
+        bell = self._idle_bell()
+        if bell is not None:
+            return bell
         slot = self._slots.claim()
         if slot is None:
             return None
@@ -85,6 +91,17 @@ class Bells:
             self._mine[slot] = bell
         bell.disarm()
         return bell
+
+    def _idle_bell(self) -> Bell | None:
+        """Return a bell that waits for its next use, unless its FIFO was deleted."""
+        with self._guard:
+            while self._idle:
+                bell = self._idle.pop()
+                if os.fstat(bell.descriptor).st_nlink:
+                    self._mine[bell.slot] = bell
+                    return bell
+                self._end(bell)
+        return None
 
     def _open(self, slot: int) -> int:
         """Open the FIFO of a place, making it if it is not there or not what it should be.
@@ -111,11 +128,17 @@ class Bells:
         raise OSError(errno.EEXIST, "somebody keeps putting something else there", str(path))
 
     def give_up(self, bell: Bell) -> None:
-        """Close a bell of ours."""
+        """Take a bell of ours back, for another use or to close it."""
         with self._guard:
             if self._mine.pop(bell.slot, None) is None:
                 return
-        bell.disarm()
+            bell.disarm()
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(bell)
+            else:
+                self._end(bell)
+
+    def _end(self, bell: Bell) -> None:
         os.close(bell.descriptor)
         self._slots.give_up(bell.slot)
 
@@ -189,14 +212,17 @@ class Bells:
     def close(self) -> None:
         """Close every descriptor."""
         with self._guard:
-            bells = list(self._mine.values())
-        for bell in bells:
-            self.give_up(bell)
-        self._forget_others()
+            for bell in (*self._mine.values(), *self._idle):
+                bell.disarm()
+                self._end(bell)
+            self._mine.clear()
+            self._idle.clear()
+            self._forget_others()
 
     def abandon(self) -> None:
         """Close every descriptor in a forked child, leaving the parent's bells armed."""
-        for bell in self._mine.values():
+        for bell in (*self._mine.values(), *self._idle):
             os.close(bell.descriptor)
         self._mine.clear()
+        self._idle.clear()
         self._forget_others()

@@ -1,0 +1,1 @@
+"""Tests of the JetStream engine against real servers."""

