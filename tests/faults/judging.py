@@ -71,10 +71,12 @@ def _use(env: Environment, before: Snapshot) -> str:
     """Send one more and take all; return what is wrong with that."""
     data = b"after the power cut"
     sent = env.new_publisher().send(data)
-    for identifier, _, waiting, leased, delayed, *_ in before[4]:
+    for identifier, _, waiting, leased, delayed, dead, *_ in before[4]:
         subscriber = env.new_subscriber(identifier)
         taken = subscriber.get_many(waiting + leased + delayed + 1, timeout=0)
-        if len(taken) < waiting + leased + 1 or taken[-1].id != sent or taken[-1].data != data:
+        # What its dead owner had for the last time is a dead letter now.
+        died = {one.identifier: one.dead for one in env.open_control().statistics().subscribers}[identifier] - dead
+        if len(taken) + died < waiting + leased + 1 or taken[-1].id != sent or taken[-1].data != data:
             return f"subscriber {identifier} takes {len(taken)} of {waiting + leased + 1}, after {delayed} delayed"
         if subscriber.ack([message.id for message in taken]) != len(taken):
             return f"subscriber {identifier} cannot settle what it took"
