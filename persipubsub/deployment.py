@@ -245,8 +245,6 @@ def _is_queue(folder: pathlib.Path) -> bool:
 
 def _create(queue: QueueConfig) -> bool:
     """Create a queue with its subscribers; return False if somebody else has just done so."""
-    if not queue.on_engine:
-        queue.path.parent.mkdir(parents=True, exist_ok=True)
     subscribers = {identifier: subscriber.settings for identifier, subscriber in queue.subscribers.items()}
     return opener_for(queue.path).create(queue.settings, subscribers)
 

@@ -20,6 +20,7 @@
     │   ├── QueueBusyError              another process holds the queue for too long
     │   ├── QueueReplacedError          the files were exchanged underneath
     │   └── StorageError                the operating system refused a read or a write
+    │       └── StorageFailedError      the disk failed; the queue has to be opened again
     ├── SubscriberError
     │   └── UnknownSubscriberError      no such subscriber (also LookupError)
     ├── MessageError                    a message or its options cannot be taken (also ValueError)
@@ -153,6 +154,15 @@ class StorageError(QueueError, OSError):
     """The operating system or LMDB refused an operation; nothing was committed.
 
     What to do: look at the disk and at the system's log; then close and open the queue before going on.
+    """
+
+
+class StorageFailedError(StorageError):
+    """A write or a sync failed on the disk; this process uses the queue no more until it has opened it again.
+
+    Whether the operation under way was stored shows then. With durability ``full`` all that returned before was.
+
+    What to do: look after the disk, then close the queue and open it again; it is checked then.
     """
 
 

@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     :param deduplication_window: seconds a ``deduplication_id`` is remembered
     :param lock_timeout: seconds a call waits for another process's write transaction
     :param map_size: bytes of address space that the LMDB map starts with, ``None`` for the default; it grows by itself
-    :param group_access: let the group of the queue's directory read and write it (0770/0660 instead of 0700/0600)
+    :param group_access: let the group of the queue's directory read and write it (2770/0660 instead of 0700/0600)
     """
 
     high_water_mark: HighWaterMark = HighWaterMark()

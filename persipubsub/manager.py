@@ -59,7 +59,6 @@ class QueueManager:
         :raise SettingsMismatchError: it exists with other settings than those given
         """
         path = self._path(name)
-        self._root.mkdir(parents=True, exist_ok=True)
         environment = Environment(path)
         environment.new_control(**settings).close()
         return environment

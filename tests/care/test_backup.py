@@ -186,7 +186,7 @@ def test_the_group_may_read_it(queue: pathlib.Path, tmp_path: pathlib.Path) -> N
     backup(queue, tmp_path / "backup")
     care.restore(tmp_path / "backup", tmp_path / "restored")
     for name in ("backup", "restored"):
-        assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o770
+        assert stat.S_IMODE(os.stat(tmp_path / name).st_mode) == 0o2770
         assert stat.S_IMODE(os.stat(tmp_path / name / "data.mdb").st_mode) == 0o660
 
 

@@ -37,7 +37,7 @@ def test_it_gives_back(wasteful: pathlib.Path) -> None:
         assert env.new_publisher().send(b"next") == 201
         assert env.open_control().check() == []
     assert picture(wasteful)["messages"][:-1] == before["messages"]
-    assert sorted(os.listdir(wasteful)) == ["bells", "board", "data.mdb", "lock.mdb", "locks", "posts"]
+    assert sorted(os.listdir(wasteful)) == ["bells", "board", "data.mdb", "lock.mdb", "locks", "posts", "seal"]
 
 
 @pytest.mark.parametrize("durability", Durability)

@@ -303,15 +303,22 @@ def test_limit_on_files_is_a_full_disk(tmp_path: pathlib.Path, children: Childre
     judge_full_disk(children, tmp_path / "queue", durability, 100_000, SIZE)
 
 
-def test_limit_on_files_stops_a_writable_map(tmp_path: pathlib.Path, children: Children) -> None:
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_limit_on_files_stops_a_writable_map(tmp_path: pathlib.Path, children: Children, size: int) -> None:
     path = tmp_path / "queue"
     with Environment(path) as env:
         env.new_control({"sub"}, durability=Durability.PROCESS, map_size=4 * MIB)
     child = children.new()
-    child.do(limit_files, SIZE)
-    number = child.do(fill, path, 100_000)
+    child.do(limit_files, 8 * MIB)
+    number = child.do(fill, path, size)
     assert number > 20
     assert child.do(figures_of) == (number, number, number)
+    # Acknowledging goes on, also for one that opens the queue only now; and then there is room again.
+    other = children.new()
+    other.do(limit_files, 8 * MIB)
+    assert other.do(take_all, path) == list(range(number))
+    other.do(support.close)
+    assert child.do(fill, path, size) > number // 2
     child.do(limit_files, 4 * SIZE)
     assert not child.do(is_full)
     assert child.do(check_queue) == []

@@ -16,7 +16,7 @@ _EXPORTED = (
     "QueueExistsError NotAQueueError FormatVersionError QueueDamagedError QueuePermissionError PidCollisionError "
     "UnreachableError SettingsMismatchError "
     "ConfigError QueueError QueueFullError StorageFullError QueueBusyError QueueReplacedError "
-    "StorageError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
+    "StorageError StorageFailedError SubscriberError UnknownSubscriberError MessageError MessageTypeError "
     "MessageTooLargeError SettingsError IdentifierError PositionError LeaseLostError ClosedError "
     "UnsupportedByEngineError"
 )

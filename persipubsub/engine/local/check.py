@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
 from persipubsub.engine.base import Finding
 from persipubsub.engine.local import format, look, prune, roster
 from persipubsub.engine.local.format import (
@@ -23,9 +21,13 @@ from persipubsub.engine.local.format import (
 )
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.translate import UNREADABLE, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.errors import PersipubsubError
 from persipubsub.limits import Retention
+
+#: The payload or the metadata of a message is not what was sent.
+CHECKSUM = "it does not agree with its checksum"
 
 
 def check(store: Store) -> list[Finding]:
@@ -46,8 +48,8 @@ def check(store: Store) -> list[Finding]:
                 findings.extend(_pending(work, positions, holders))
             findings.extend(_gone(work))
             findings.extend(_deduplication(work))
-        except (ValueError, msgspec.MsgspecError) as error:
-            findings.append(Finding("records", f"a record cannot be read: {error}"))
+        except UNREADABLE as error:
+            findings.append(Finding("records", str(unreadable(error, store.path))))
         except PersipubsubError as error:
             findings.append(Finding("queue", str(error)))
     return findings
@@ -66,7 +68,7 @@ def _messages(work: Work) -> Iterator[Finding]:
             missing = "metadata" if message_id < meta_id else "payload"
             yield Finding(f"message {min(message_id, meta_id)}", f"it has no {missing}")
         elif not format.is_intact(message_id, meta.value(), data.value()):
-            yield Finding(f"message {message_id}", "it does not agree with its checksum")
+            yield Finding(f"message {message_id}", CHECKSUM)
         else:
             sent = format.sent_at(meta.value())
             if sent < last_sent:

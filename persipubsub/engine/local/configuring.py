@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from persipubsub.engine.local import boot, files, locks, prune
+from persipubsub.engine.local import doubt, files, locks, prune
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import QueueBusyError, SettingsMismatchError
@@ -64,9 +64,9 @@ def _change_durability(store: Store, durability: Durability, write: Callable[[Wo
 
     try:
         if durability is Durability.PROCESS:
-            boot.note(store.path)
+            doubt.note_boot(store.path)
         store.writer.write_alone(change, lambda: store.reopen(durability))
         if durability is not Durability.PROCESS:
-            boot.forget(store.path)
+            doubt.forget(store.path)
     finally:
         store.locks.try_shared(locks.USERS)

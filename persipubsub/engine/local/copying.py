@@ -4,7 +4,6 @@ A backup, a restored queue and a compacted data file are made alike: LMDB copies
 sees, without the free pages, into a folder of its own; that is synced and verified before anybody sees it.
 """
 
-import errno
 import os
 import pathlib
 import shutil
@@ -17,6 +16,7 @@ from persipubsub.engine.base import Compaction
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import check, creating, files, format, locks, returning, roster
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.space import FULL
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Work
@@ -263,8 +263,8 @@ def compact(store: Store) -> Compaction:
 def _cannot_write(store: Store, error: OSError) -> Exception:
     if isinstance(error, PersipubsubError):
         return error
-    kind = StorageFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-    return kind(error.errno, f"Queue {store.path} was not compacted, and not changed: {error.strerror}")
+    kind, why = (StorageFullError, "the disk is full") if error.errno in FULL else (StorageError, error.strerror)
+    return kind(error.errno, f"Queue {store.path} was not compacted, and not changed: {why}")
 
 
 def _allocated(store: Store) -> int:

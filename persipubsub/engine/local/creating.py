@@ -8,12 +8,14 @@ import os
 import pathlib
 import secrets
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Mapping
 
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import files, format, roster
+from persipubsub.engine.local import doubt, files, format, roster
+from persipubsub.engine.local.space import FULL
 from persipubsub.engine.local.store import Store, first_map_size, write_new
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import NotAQueueError, OpenError, PersipubsubError, QueuePermissionError, StorageFullError
@@ -30,12 +32,13 @@ def place(path: pathlib.Path, build: Callable[[pathlib.Path], None]) -> bool:
     if is_there(path):
         return False
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folders(path.parent)
         _sweep(path)
         building = path.parent / f".{path.name}.{secrets.token_hex(8)}.new"
         building.mkdir(mode=0o700)
         try:
             build(building)
+            doubt.seal(building)
             files.sync_folder(building)
             try:
                 os.rename(building, path)
@@ -43,22 +46,34 @@ def place(path: pathlib.Path, build: Callable[[pathlib.Path], None]) -> bool:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     return not is_there(path)  # somebody else was faster
                 raise
-            files.sync_folder(path.parent)
+            try:
+                files.sync_folder(path.parent)
+            except BaseException:
+                # Else the next one would believe that it is durable. It is left whole: the disk may have either name.
+                os.rename(path, building.with_suffix(".failed"))
+                raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    except (FileExistsError, NotADirectoryError):
-        raise NotAQueueError(f"A part of the path {path} is a file, not a folder.") from None
-    except PermissionError as error:
-        raise QueuePermissionError(f"A queue cannot be created at {path}: {error}.") from None
     except StorageFullError as error:
         raise StorageFullError(errno.ENOSPC, f"The disk is full, no queue was created at {path}") from error
+    except PersipubsubError:
+        raise
     except OSError as error:
-        if isinstance(error, PersipubsubError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(error.errno, f"The disk is full, no queue was created at {path}") from None
-        raise OpenError(f"A queue cannot be created at {path}: {error}.") from error
+        raise refused(error, path, "created") from error
     return True
+
+
+def refused(error: OSError, path: pathlib.Path, what: str) -> PersipubsubError:
+    """Return what an error of the operating system means for a queue that is to be created or opened."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return NotAQueueError(f"A part of the path {path} is a file, not a folder.")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return QueuePermissionError(f"The queue {path} cannot be {what}: {error}.")
+    if error.errno in FULL:
+        return StorageFullError(error.errno, f"The disk is full, the queue {path} was not {what}; make room")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return OpenError(f"The queue {path} cannot be {what}: {error.strerror}; close some, or raise the limit.")
+    return OpenError(f"The queue {path} cannot be {what}: {error}.")
 
 
 def is_there(path: pathlib.Path) -> bool:
@@ -117,7 +132,9 @@ def _sweep(path: pathlib.Path) -> None:
     """Remove what killed deployments of this very queue left behind."""
     for left in path.parent.glob(f".{path.name}.*.*"):
         try:
-            if time.time() - left.stat().st_mtime > 3600:
+            status = os.lstat(left)
+            mine = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if mine and time.time() - status.st_mtime > 3600:
                 shutil.rmtree(left, ignore_errors=True)
         except FileNotFoundError:
             continue

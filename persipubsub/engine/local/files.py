@@ -23,14 +23,15 @@ BOARD = "board"
 POSTS = "posts"
 BELLS = "bells"
 BOOT = "boot"
+SEAL = "seal"
 
 _META = struct.Struct("<IIQQ48s48sQQ")  # magic, version, address, map size, free db, main db, last page, transaction
 _MAGIC = 0xBEEFC0DE
 
 
 def modes(group_access: bool) -> tuple[int, int]:
-    """Return the modes of folders and of files."""
-    return (0o770, 0o660) if group_access else (0o700, 0o600)
+    """Return the modes of folders and of files; with group access, what is made in the folder is its group's."""
+    return (0o2770, 0o660) if group_access else (0o700, 0o600)
 
 
 def open_own(path: pathlib.Path, flags: int) -> int:
@@ -74,7 +75,7 @@ def create_companions(folder: pathlib.Path, group_access: bool) -> None:
         try:
             os.fchmod(descriptor, file_mode)  # whatever the umask
             # Real zeros, not a hole: a mapped hole on a full disk is a SIGBUS.
-            os.write(descriptor, bytes(size))
+            _write_all(descriptor, bytes(size))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -88,24 +89,62 @@ def set_modes(folder: pathlib.Path, group_access: bool) -> None:
     folder_mode, file_mode = modes(group_access)
     os.chmod(folder, folder_mode)
     os.chmod(folder / BELLS, folder_mode)
-    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS, BOOT)]
+    own = [folder / name for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS, BOOT, SEAL)]
     for path in own + list((folder / BELLS).iterdir()):
         if path.exists():
             os.chmod(path, file_mode)
 
 
+def keep_from_children(descriptor: int) -> None:
+    """Let no program that this process runs inherit a descriptor of the same file."""
+    for name in os.listdir("/dev/fd"):
+        try:
+            if os.path.sameopenfile(int(name), descriptor):
+                os.set_inheritable(int(name), False)
+        except OSError:
+            continue  # it was closed meanwhile
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def write_small(path: pathlib.Path, text: str, *, sync: bool = False) -> None:
+    """Write a small file of a queue."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _write_all(descriptor, text.encode())
+        os.fchmod(descriptor, os.stat(path.parent / LOCKS).st_mode & 0o777)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_durably(path: pathlib.Path, text: str) -> None:
     """Write a small file such that a crash leaves the old text or the new one."""
     fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, text.encode())
-        os.fchmod(descriptor, os.stat(path.parent / LOCKS).st_mode & 0o777)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_small(fresh, text, sync=True)
     os.replace(fresh, path)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except BaseException:
+        path.unlink()  # else the next one would believe that it is durable
+        raise
+
+
+def make_folders(folder: pathlib.Path) -> None:
+    """Make a folder and those above it that are missing, durably."""
+    if not folder.is_dir():
+        make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        try:
+            sync_folder(folder.parent)
+        except BaseException:
+            folder.rmdir()  # else the next one would believe that it is durable
+            raise
 
 
 def sync_folder(folder: pathlib.Path) -> None:
@@ -147,8 +186,8 @@ def inspect_readable(folder: pathlib.Path) -> None:
             raise QueuePermissionError(f"{path} cannot be read by this process (uid {os.geteuid()}).")
 
 
-def inspect(folder: pathlib.Path) -> None:
-    """Look at a folder before LMDB opens it, changing nothing.
+def inspect(folder: pathlib.Path) -> str | None:
+    """Look at a folder before LMDB opens it, changing nothing; return why its pages have to be verified, if so.
 
     :raise QueueNotFoundError: nothing is there
     :raise NotAQueueError: something else is there
@@ -183,14 +222,29 @@ def inspect(folder: pathlib.Path) -> None:
         )
     for name in (DATA, LMDB_LOCK, LOCKS, BOARD, POSTS):
         path = folder / name
-        if path.is_symlink():
-            raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
+        _refuse_planted(path, stat.S_IFREG, "file")
         if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
+    _refuse_planted(folder / BELLS, stat.S_IFDIR, "folder")
     for name, size in ((BOARD, board.SIZE), (POSTS, posts.SIZE)):
         if os.stat(folder / name).st_size < size:
             raise QueueDamagedError(f"{folder / name} is truncated; restore the queue from a backup.")
-    _inspect_data(folder / DATA)
+    return _inspect_data(folder / DATA)
+
+
+def _refuse_planted(path: pathlib.Path, kind: int, name: str) -> None:
+    """Raise if something else than a queue's file or folder is at a path; it may be missing.
+
+    :raise NotAQueueError: so it is
+    """
+    try:
+        found = stat.S_IFMT(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if found == stat.S_IFLNK:
+        raise NotAQueueError(f"{path} is a symbolic link, which a queue never has; remove it.")
+    if found != kind:
+        raise NotAQueueError(f"{path} is no {name}, so it does not belong to a queue; remove it.")
 
 
 def _may(path: pathlib.Path, wanted: int) -> bool:
@@ -198,7 +252,19 @@ def _may(path: pathlib.Path, wanted: int) -> bool:
     return os.access(path, wanted, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _inspect_data(path: pathlib.Path) -> None:
+def _inspect_data(path: pathlib.Path) -> str | None:
+    size, used, _ = extent(path)
+    if size < used:
+        # It may lawfully end before its last page, if that one is free: the slow look decides.
+        return f"{path} has {size} bytes of {used}"
+    return None
+
+
+def extent(path: pathlib.Path) -> tuple[int, int, int]:
+    """Return how long a data file is, how much of it LMDB uses, and the number of its last transaction.
+
+    :raise QueueDamagedError: its beginning is not LMDB's
+    """
     # Reading data.mdb beside LMDB is safe: LMDB keeps its record locks on lock.mdb.
     with open(path, "rb") as stream:
         head = stream.read(2 * 65536)
@@ -212,15 +278,8 @@ def _inspect_data(path: pathlib.Path) -> None:
     second = _meta(head, page_size)
     if second is None:
         raise QueueDamagedError(f"The second page of {path} is overwritten or missing; restore it from a backup.")
-    last_page = max((first, second), key=lambda meta: meta[2])[1]
-    if size < (last_page + 1) * page_size:
-        # A file may lawfully end before its last page, if that one is free: let the slow look decide.
-        findings = verify_pages(path.parent)
-        if findings:
-            raise QueueDamagedError(
-                f"{path} is truncated: {size} bytes of {(last_page + 1) * page_size} ({findings[0]}); "
-                "restore the queue from a backup."
-            )
+    _, last_page, transaction = max((first, second), key=lambda meta: meta[2])
+    return size, (last_page + 1) * page_size, transaction
 
 
 def verify_pages(folder: pathlib.Path) -> list[str]:

@@ -10,13 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 
 from persipubsub.engine import forking
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import boot, copying, creating, files, loading, locks, salvage
+from persipubsub.engine.local import copying, creating, doubt, files, loading, locks, salvage, trust
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.salvage import Salvage
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.records import Record
-from persipubsub.errors import NotAQueueError, QueueBusyError, QueueNotFoundError, QueuePermissionError
+from persipubsub.errors import (
+    NotAQueueError,
+    PersipubsubError,
+    QueueBusyError,
+    QueueNotFoundError,
+    QueuePermissionError,
+)
 from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 _stores: dict[tuple[int, int], Store] = {}
@@ -93,7 +99,16 @@ def open_local(path: pathlib.Path) -> LocalEngine:
 
     :raise OpenError: there is none, or it cannot be used
     """
-    files.inspect(path)
+    try:
+        return _open(path)
+    except PersipubsubError:
+        raise
+    except OSError as error:
+        raise creating.refused(error, path, "opened") from error
+
+
+def _open(path: pathlib.Path) -> LocalEngine:
+    shortfall = files.inspect(path)
     with _guard:
         identity = files.identity(path)
         store = _stores.get(identity)
@@ -101,7 +116,7 @@ def open_local(path: pathlib.Path) -> LocalEngine:
             while _inherited:
                 _inherited[-1].let_go()
                 _inherited.pop()
-            store = _stores[identity] = _open_store(path)
+            store = _stores[identity] = _open_store(path, shortfall)
         store.users += 1
     return LocalEngine(store, lambda: _release(identity, store))
 
@@ -179,8 +194,10 @@ def _refuse_in_use(source: pathlib.Path) -> None:
         )
 
 
-def _open_store(path: pathlib.Path) -> Store:
-    boot.check_after_power_cut(path)
+def _open_store(path: pathlib.Path, shortfall: str | None) -> Store:
+    why = doubt.reason(path, alone=_is_alone(path)) or shortfall
+    if why is not None:
+        trust.verify(path, why)
     store = Store(path, Durability.FULL, None, clock, _enter)
     try:
         copying.sweep(path)
@@ -191,15 +208,26 @@ def _open_store(path: pathlib.Path) -> Store:
         if durability is not Durability.FULL:
             with store.writer.locked():
                 store.reopen(durability)
-                if durability is Durability.PROCESS:
+                if durability is Durability.PROCESS and why is None:
                     # Under the lock: of several processes that open it at once, one writes the note.
-                    boot.note(path)
+                    doubt.note_boot(path)
         store.swept_readers = store.env.reader_check()
         store.bells.sweep()
+        if why is not None:
+            trust.dispel(store, why)
     except BaseException:
         store.close()
         raise
     return store
+
+
+def _is_alone(path: pathlib.Path) -> bool:
+    """Tell whether no process has the queue open; this one has not, either."""
+    byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
+    try:
+        return byte_locks.try_exclusive(locks.USERS)
+    finally:
+        byte_locks.close()
 
 
 def _enter(store: Store) -> None:
@@ -219,14 +247,23 @@ def _release(identity: tuple[int, int], store: Store) -> None:
         store.users -= 1
         if store.users:
             return
-        last = store.durability is Durability.PROCESS and store.locks.try_exclusive(locks.USERS)
+        alone = store.locks.try_exclusive(locks.USERS)
+
+        def leave() -> None:
+            # Whoever opens the queue from here on leaves notes of its own, so this comes before the locks are dropped.
+            doubt.leave(store.path)
+            doubt.seal(store.path)
+
         try:
-            # Whoever opens the queue from here on has to leave a note of its own, so this one goes before the locks do.
-            store.close((lambda: boot.forget(store.path)) if last else None)
-        except BaseException:
+            store.close(leave if alone else None)
+        except QueueBusyError:
+            if alone:
+                store.locks.try_shared(locks.USERS)
             store.users += 1
             raise
-        _stores.pop(identity, None)
+        finally:
+            if not store.users:
+                _stores.pop(identity, None)
 
 
 # -- fork ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import lmdb
 
 from persipubsub.engine.local import format
-from persipubsub.engine.local.translate import translate
+from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.errors import QueueBusyError
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Reader:
                 yield txn
             except lmdb.Error as error:
                 raise translate(error, self._store.path) from error
+            except UNREADABLE as error:
+                raise unreadable(error, self._store.path) from error
 
     @contextmanager
     def bare(self) -> Iterator[Transaction]:
@@ -131,6 +133,8 @@ class Reader:
             except lmdb.ReadersFullError as error:
                 if not store.env.reader_check():
                     raise translate(error, store.path) from error
+            except lmdb.PanicError as error:
+                raise store.fail(error) from error
             except lmdb.Error as error:
                 raise translate(error, store.path) from error
         raise QueueBusyError(f"Queue {store.path}: another process keeps growing the map; try again.")

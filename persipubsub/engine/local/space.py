@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import lmdb
 
-from persipubsub.errors import StorageFullError
+from persipubsub.errors import StorageError, StorageFullError
 
 #: Pages that a transaction may need besides its payload.
 SLACK = 512 * 1024
@@ -25,7 +25,8 @@ _META_PAGES = 2
 #: In LMDB's record of a sub-database: its branch, leaf and overflow pages.
 _PAGES = struct.Struct("<QQQ")
 _PAGES_AT = 8
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What the system says when there is no room.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Space:
@@ -48,7 +49,7 @@ class Space:
 
         :param transaction: its number: if others have written since the last one, nothing is known
         """
-        end = self._end + payload + payload // 2 + SLACK
+        end = self._end + _size(payload)
         if transaction != self._next or end + (0 if makes_room else RESERVE) > self._allocated or not self.is_backed:
             return False
         self._end, self._next = end, transaction + 1
@@ -64,9 +65,8 @@ class Space:
         """
         info = env.info()
         end = (info["last_pgno"] + 1) * self._page_size
-        # A payload takes whole pages, or up to one and a half times its size inside the tree.
-        size = payload + payload // 2 + SLACK
-        need = end + size + (0 if makes_room else RESERVE)
+        size = _size(payload)
+        need = self._need(env, payload, makes_room=makes_room)
         self.is_backed = True
         self._end, self._next = end + size, info["last_txnid"] + 2
         if need <= self._allocated:
@@ -79,8 +79,25 @@ class Space:
         # The disk is full, but deleted messages may have left room inside the file. LMDB uses it if it finds
         # enough pages side by side there, and goes beyond the end if not.
         self.is_backed = self._allocate(min(end + size, most))
-        if not makes_room and free_bytes() < size + RESERVE:
+        if not makes_room and free_bytes() < self.with_reserve(payload):
             raise self.full()
+
+    def exceeds_map(self, env: lmdb.Environment, payload: int) -> bool:
+        """Tell whether a send of ``payload`` bytes would touch the reserve at the end of a writable map.
+
+        Such a map grows by a longer file, which may be refused; what is beyond another map is only address space.
+        """
+        return self._writable_map and self._need(env, payload, makes_room=False) > env.info()["map_size"]
+
+    def _need(self, env: lmdb.Environment, payload: int, *, makes_room: bool) -> int:
+        """Return up to where the file is needed by a transaction that stores ``payload`` bytes."""
+        end = (env.info()["last_pgno"] + 1) * self._page_size
+        return end + _size(payload) + (0 if makes_room else RESERVE)
+
+    @staticmethod
+    def with_reserve(payload: int) -> int:
+        """Return how much must be free for a send of ``payload`` bytes to leave the reserve alone."""
+        return _size(payload) + RESERVE
 
     def full(self) -> StorageFullError:
         """Return the error that says so."""
@@ -89,6 +106,9 @@ class Space:
             f"Queue {self._path}: the disk is full, nothing was stored; reading and acknowledging go on. "
             "Make room on the disk and try again",
         )
+
+    def _refused(self, error: OSError) -> StorageError:
+        return StorageError(error.errno, f"Queue {self._path}: no space can be reserved ({error}); nothing was stored")
 
     def lengthen(self, map_size: int) -> None:
         """Make the file as long as a writable map is going to be, without allocating anything.
@@ -101,9 +121,7 @@ class Space:
             try:
                 os.ftruncate(self._descriptor, map_size)
             except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                raise self.full() from error
+                raise (self.full() if error.errno in FULL else self._refused(error)) from error
 
     def _allocate(self, end: int) -> bool:
         """Allocate the file up to ``end``; False if the disk has no room for that."""
@@ -111,8 +129,8 @@ class Space:
             try:
                 os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
             except OSError as error:
-                if error.errno not in _FULL:
-                    raise
+                if error.errno not in FULL:
+                    raise self._refused(error) from error
                 return False
             self._allocated = end
         return True
@@ -124,3 +142,8 @@ class Space:
         for _, record in txn.cursor():
             used += sum(_PAGES.unpack_from(record, _PAGES_AT))
         return (env.info()["last_pgno"] + 1 - used) * self._page_size
+
+
+def _size(payload: int) -> int:
+    """Return how much a transaction may take: a payload whole pages, or one and a half times its size in the tree."""
+    return payload + payload // 2 + SLACK

@@ -18,14 +18,14 @@ import msgspec
 
 from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import board, files, format, locks, posts
+from persipubsub.engine.local import board, doubt, files, filesystem, format, locks, posts
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.gate import Gate
 from persipubsub.engine.local.owners import Owners
 from persipubsub.engine.local.posts import Posts
 from persipubsub.engine.local.reading import Reader
-from persipubsub.engine.local.space import Space
+from persipubsub.engine.local.space import FULL, Space
 from persipubsub.engine.local.syncing import Syncer
 from persipubsub.engine.local.translate import translate
 from persipubsub.engine.local.work import Handles, Work, read_settings
@@ -37,6 +37,8 @@ from persipubsub.errors import (
     PersipubsubError,
     QueueBusyError,
     QueueReplacedError,
+    StorageFailedError,
+    StorageFullError,
 )
 from persipubsub.limits import Durability, Settings
 
@@ -81,6 +83,8 @@ class Store:
         self.settings_version = -1
         self._max_dbs = _FIRST_MAX_DBS
         self._closed = False
+        #: What the disk said when it failed.
+        self._failure: str | None = None
         self.gate = Gate()
         self.reader = Reader(self)
         self.read = self.reader.read
@@ -144,6 +148,7 @@ class Store:
                     raise translate(error, self.path) from error
             except lmdb.Error as error:
                 raise translate(error, self.path) from error
+        files.keep_from_children(self._data)  # LMDB lets programs that this one runs have it
         self.handles = Handles(self.env)
         self.recent = None
         self.space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
@@ -196,7 +201,7 @@ class Store:
         try:
             self.env.sync(True)
         except lmdb.Error as error:
-            raise translate(error, self.path) from error
+            raise self.fail(error) from error
         self._reopen(durability=durability)
 
     def _reopen(
@@ -205,12 +210,17 @@ class Store:
         """Close and open the environment; the caller has made sure that no transaction is alive."""
         if durability is not None:
             self.durability = durability
-            writable_map = durability is Durability.PROCESS
+            # Where allocated space is no promise, a store into the map could be a SIGBUS on a full disk.
+            writable_map = durability is Durability.PROCESS and filesystem.keeps_allocations(self.path)
             self.syncer = self._syncer if durability is Durability.PROCESS else None
         self._max_dbs = max_dbs or self._max_dbs
         map_size = self.env.info()["map_size"]
         self.env.close()
-        self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
+        try:
+            self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
+        except PersipubsubError as error:
+            self._failure = str(error)
+            raise
 
     def exchange_data(self, fresh: pathlib.Path) -> None:
         """Put another data file with the same records in the place of the queue's, and open that.
@@ -237,7 +247,8 @@ class Store:
         """Close the environment; idempotent.
 
         :param last: called once everything is synced, before the locks of this process are dropped
-        :raise QueueBusyError: this process still reads a view
+        :raise QueueBusyError: this process still reads a view; nothing was closed
+        :raise StorageError: what was written cannot be synced; all the same it is closed
         """
         with self.writer.turn, self.gate.alone(self.lock_timeout) as granted:
             if self._closed:
@@ -250,12 +261,13 @@ class Store:
             self._closed = True
             self._syncer.close()
             try:
-                if self.durability is Durability.PROCESS:
-                    self.env.sync(True)
-                if last is not None:
-                    last()
+                if self._failure is None:
+                    if self.durability is Durability.PROCESS:
+                        self.env.sync(True)
+                    if last is not None:
+                        last()
             except lmdb.Error as error:
-                raise translate(error, self.path) from error
+                raise self.fail(error) from error
             finally:
                 self.env.close()
                 self._drop_descriptors()
@@ -338,6 +350,12 @@ class Store:
 
         :raise StorageFullError: it has not
         """
+        if not makes_room and self.space.exceeds_map(self.env, payload):
+            try:
+                self.grow_map(payload)
+            except StorageFullError:
+                if self._failure is not None or self.free_bytes() < self.space.with_reserve(payload):
+                    raise
         self.space.ensure(self.env, payload, self.free_bytes, makes_room=makes_room)
         if self._writable_map and not self.space.is_backed:
             # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
@@ -350,9 +368,53 @@ class Store:
 
     def explain(self, error: lmdb.Error) -> PersipubsubError:
         """Return what an error of LMDB in a write transaction means."""
-        if not self.space.is_backed and getattr(error, "code", 0) == errno.EIO:
-            return self.space.full()  # LMDB's name for a write that the disk took only a part of
+        code = getattr(error, "code", 0)
+        if isinstance(error, lmdb.PanicError) or (code in (errno.EIO, *FULL) and self._sync_fails()):
+            return self.fail(error)
+        if code == errno.EIO:
+            # So LMDB also calls a write that the disk took only a part of.
+            return self.fail(error) if self.space.is_backed else self.space.full()
+        if code in FULL and not self._revive():
+            return self.fail(error)
         return translate(error, self.path)
+
+    def _revive(self) -> bool:
+        """Open the environment anew if LMDB has given it up: no room was left for a meta page; False if that fails."""
+        try:
+            with self.gate:
+                self.begin_reading().abort()
+        except lmdb.PanicError:
+            with self.gate.alone(self.lock_timeout) as granted:
+                if granted:
+                    self._reopen()
+                return granted
+        return True
+
+    def _sync_fails(self) -> bool:
+        """Tell whether it was a sync that failed: that is told to every descriptor of the file, once."""
+        try:
+            os.fsync(self._data)
+        except OSError:
+            return True
+        return False
+
+    def fail(self, error: lmdb.Error) -> PersipubsubError:
+        """Use the environment no more, for a write or a sync has failed; return the error that says so.
+
+        The system may have dropped what could not be written and report success from now on: so what LMDB
+        believes to be on the disk need not be there.
+        """
+        if self._failure is None:
+            self._failure = str(error)
+            doubt.note_failure(self.path, self._failure)
+        return self._failed()
+
+    def _failed(self) -> StorageFailedError:
+        return StorageFailedError(
+            errno.EIO,
+            f"Queue {self.path}: the disk failed ({self._failure}), so this process does not use the queue any more. "
+            "Look after the disk, then close the queue and open it again: it is checked then",
+        )
 
     def free_bytes(self) -> int:
         """Return how many bytes of pages inside the file hold nothing."""
@@ -369,11 +431,11 @@ class Store:
 
     def _sync(self) -> None:
         with self.gate:
-            if not self._closed:
+            if not self._closed and self._failure is None:
                 try:
                     self.env.sync(True)
-                except lmdb.Error:
-                    self._syncer.ask()  # the next round tries again; close() reports it
+                except lmdb.Error as error:
+                    self.fail(error)  # the next operation reports it
 
     def check_files(self) -> None:
         """Make sure that the queue is open, and that its files are still those that were opened.
@@ -382,10 +444,13 @@ class Store:
         writers at once.
 
         :raise ClosedError: the queue was closed
+        :raise StorageFailedError: the disk failed before
         :raise QueueReplacedError: the files were deleted or exchanged
         """
         if self._closed:
             raise ClosedError(f"Queue {self.path} was closed by this process.")
+        if self._failure is not None:
+            raise self._failed()
         now = time.monotonic()
         if os.fstat(self._data).st_nlink and now - self._files_seen < _GLANCE:
             return
@@ -410,7 +475,7 @@ class Store:
                     f"Queue {self.path}: the map has grown, but this process cannot follow while it reads "
                     "(a receive_view block, a backup); leave the block first."
                 )
-            self.env.set_mapsize(self._least_map_size())
+            self._set_map_size(self._least_map_size(), os.fstat(self._data).st_size)
 
     def _least_map_size(self) -> int:
         """Return the size that a map must have at least; 0 stands for what the file says.
@@ -431,8 +496,9 @@ class Store:
                     "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
                 )
             before, size = size, -(-(size + step) // 4096) * 4096
+            length = os.fstat(self._data).st_size
             self.space.lengthen(size)
-            self.env.set_mapsize(size)
+            self._set_map_size(size, length)
         self.writer.events.append(events.grew(before, size))
 
     def renew_handles(self, error: lmdb.Error) -> None:
@@ -441,6 +507,22 @@ class Store:
             if not granted:
                 raise translate(error, self.path) from error
             self._reopen()
+
+    def _set_map_size(self, size: int, length: int) -> None:
+        """Move the map; the file was ``length`` bytes long before."""
+        before = self.env.info()["map_size"]
+        try:
+            self.env.set_mapsize(size)
+        except lmdb.Error as error:
+            # LMDB is left without a map, and would look for it.
+            self._failure = str(error)
+            if getattr(error, "code", 0) == errno.ENOMEM:
+                self.env.close()
+                if self._writable_map:
+                    os.ftruncate(self._data, length)  # nobody else has mapped more: that needs the write lock
+                self._open_environment(before, writable_map=self._writable_map)
+                self._failure = None
+            raise translate(error, self.path) from error
 
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""

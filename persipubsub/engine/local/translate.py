@@ -2,8 +2,10 @@
 
 import errno
 import os
+import struct
 
 import lmdb
+import msgspec
 
 from persipubsub.errors import (
     PersipubsubError,
@@ -65,12 +67,28 @@ for _name in ("ProblemError", "BadChecksumError", "CryptoFailError", "EnvEncrypt
         MEANINGS[getattr(lmdb, _name)] = (QueueDamagedError, _DAMAGED)
 
 
+#: What reading a record raises that is not one: it was damaged, or written by something else.
+UNREADABLE = (struct.error, ValueError, IndexError, msgspec.MsgspecError)
+
+
+def unreadable(error: Exception, path: object) -> PersipubsubError:
+    """Return the error of ours for one of ``UNREADABLE``, which may be one of ours already."""
+    if isinstance(error, PersipubsubError):
+        return error
+    return QueueDamagedError(
+        f"Queue {path}: a record cannot be read ({error}); run `persipubsub check` and restore a backup."
+    )
+
+
 def translate(error: lmdb.Error, path: object) -> PersipubsubError:
     """Return the error of ours that ``error`` means for the queue at ``path``."""
     kind, text = MEANINGS.get(type(error), (StorageError, "the storage failed ({error})"))
     code = getattr(error, "code", 0)
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         kind, text = MEANINGS[lmdb.DiskError]
+    elif code == errno.ENOMEM:
+        kind, text = MEANINGS[lmdb.MemoryError]
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
         kind, text = MEANINGS[lmdb.ReadonlyError]
-    return kind(f"Queue {path}: {text.format(error=error, pid=os.getpid())}.")
+    said = f"Queue {path}: {text.format(error=error, pid=os.getpid())}."
+    return kind(code, said) if code > 0 and issubclass(kind, (StorageError, StorageFullError)) else kind(said)

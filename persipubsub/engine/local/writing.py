@@ -18,7 +18,7 @@ import msgspec
 from persipubsub.engine.events import Event
 from persipubsub.engine.local.operations import Operation
 from persipubsub.engine.local.sharing import Sharing
-from persipubsub.engine.local.translate import translate
+from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.errors import QueueBusyError, StorageFullError
@@ -218,6 +218,7 @@ class Writer:
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
         """Run ``operation`` in a write transaction that is not committed."""
+        self._store.check_files()
         with self.locked():
             return self.rehearse_locked(operation)
 
@@ -237,6 +238,8 @@ class Writer:
         opened = store.handles.opened_in(txn)
         try:
             return operation(Work(store, txn))
+        except UNREADABLE as error:
+            raise unreadable(error, store.path) from error
         finally:
             txn.abort()
             store.handles.forget(opened)
@@ -304,9 +307,10 @@ class Writer:
                         self._carry([job])
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' affair
+            said = self._store.explain(error) if isinstance(error, lmdb.Error) else error
             for job in jobs:
                 if not job.done:
-                    job.error, job.done = error, True
+                    job.error, job.done = said, True
             return
         if work is not None:
             for kind in work.rings:
@@ -413,7 +417,7 @@ class Writer:
                 except lmdb.Error:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
-                    job.error = error
+                    job.error = unreadable(error, store.path) if isinstance(error, UNREADABLE) else error
                     txn.abort()
                     store.handles.forget(opened)
                     return None

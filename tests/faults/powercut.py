@@ -1,0 +1,156 @@
+"""Rebuilds the files as a power cut may leave them.
+
+What was synced is there. Of the rest, every sector (512 bytes) is, independently, as it was last synced or as any of
+the writes since then left it; so writes are dropped, kept, reordered and torn. A file has any of the lengths that it
+had since its last sync, a folder any of the lists of entries.
+"""
+
+import dataclasses
+import os
+import pathlib
+import random
+from collections.abc import Iterator
+
+from tests.faults.recorder import SECTOR, Point, Recorder
+
+_PAGE = 4096 // SECTOR
+#: How what was not synced is chosen.
+MANNERS = ("dropped", "kept", "sectors", "pages", "beginning", "few missing")
+
+
+@dataclasses.dataclass
+class _File:
+    """A file on the disk: what is sure, and what else may be there."""
+
+    size: int = 0
+    sectors: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    later_sizes: list[int] = dataclasses.field(default_factory=list)
+    later: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
+    #: What the system has forgotten to write.
+    forgotten: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
+
+    def forget(self) -> None:
+        for number, versions in self.later.items():
+            self.forgotten.setdefault(number, []).extend(versions)
+        self.later.clear()
+
+    def sync(self) -> None:
+        for number, versions in self.later.items():
+            self.sectors[number] = versions[-1]
+            self.forgotten.pop(number, None)
+        self.later.clear()
+        self.size = self.later_sizes[-1] if self.later_sizes else self.size
+        self.later_sizes.clear()
+        self.sectors = {number: data for number, data in self.sectors.items() if number * SECTOR < self.size}
+
+    def sync_range(self, offset: int, size: int) -> None:
+        for number in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
+            versions = self.later.pop(number, None)
+            if versions:
+                self.sectors[number] = versions[-1]
+                self.forgotten.pop(number, None)
+        self.size = max(self.size, offset + size)
+
+
+@dataclasses.dataclass
+class Cut:
+    """Where the machine stopped, and what had been promised by then."""
+
+    point: int
+    name: str
+    manner: str
+    begun: int
+    done: int
+
+    def __str__(self) -> str:
+        """Return how to name it in a finding."""
+        return f"cut {self.name} (point {self.point}, {self.done} operations done), unsynced writes: {self.manner}"
+
+
+class PowerCut:
+    """Walks over a recording; at every point the files can be rebuilt, in several ways."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        """Begin where the recording began."""
+        self._kinds = recorder.kinds
+        self._points = recorder.points
+        self._files: dict[int, _File] = {}
+        self._folders: dict[int, list[dict[str, int]]] = {}
+
+    def points(self) -> Iterator[tuple[int, Point]]:
+        """Go to one point after another; ``build`` rebuilds what may be there then."""
+        for number, point in enumerate(self._points):
+            for file, change in point.changes.items():
+                found = self._files.setdefault(file, _File())
+                found.later_sizes.append(change.size)
+                for sector, data in change.sectors:
+                    found.later.setdefault(sector, []).append(data)
+            for folder, entries in point.folders.items():
+                self._folders.setdefault(folder, [{}]).append(entries)
+            if number == 0:
+                for found in self._files.values():
+                    found.sync()
+                for versions in self._folders.values():
+                    del versions[:-1]
+            else:
+                yield number, point
+            self._promise(point)
+
+    def _promise(self, point: Point) -> None:
+        for file in point.forgotten_files:
+            if self._kinds[file] == "file":
+                self._files[file].forget()
+        for file in point.durable_files:
+            self._files[file].sync()
+        for file, offset, size in point.durable_ranges:
+            self._files[file].sync_range(offset, size)
+        for folder in point.durable_folders:
+            del self._folders[folder][:-1]
+
+    def build(self, target: pathlib.Path, manner: str, source: random.Random) -> None:
+        """Rebuild the folder that was recorded as ``target``, a new one."""
+        self._build_folder(0, target, manner, source)
+
+    def _build_folder(self, number: int, target: pathlib.Path, manner: str, source: random.Random) -> None:
+        target.mkdir(mode=0o700)
+        versions = self._folders.get(number, [{}])
+        index = {"dropped": 0, "kept": -1}.get(manner, source.randrange(len(versions)))
+        for name, entry in versions[index].items():
+            kind = self._kinds[entry]
+            if kind == "folder":
+                self._build_folder(entry, target / name, manner, source)
+            elif kind == "fifo":
+                os.mkfifo(target / name)
+            elif name != "lock.mdb" or source.randrange(2):
+                self._build_file(self._files.get(entry, _File()), target / name, manner, source)
+
+    def _build_file(self, file: _File, target: pathlib.Path, manner: str, source: random.Random) -> None:
+        sectors = dict(file.sectors)
+        later = dict(file.later)
+        for number, versions in file.forgotten.items():
+            later[number] = versions + later.get(number, [])
+        numbers = sorted(later)
+        end = source.randrange(len(numbers) + 1)
+        missing = set(source.sample(numbers, min(len(numbers), source.randrange(1, 4)))) if numbers else set()
+        pages = {page: source.randrange(2) for page in {number // _PAGE for number in numbers}}
+        for index, number in enumerate(numbers):
+            versions = later[number]
+            if manner == "dropped":
+                continue
+            if manner == "kept" or (manner == "pages" and pages[number // _PAGE]):
+                sectors[number] = versions[-1]
+            elif manner == "sectors":
+                chosen = source.randrange(-1, len(versions))
+                if chosen >= 0:
+                    sectors[number] = versions[chosen]
+            elif (manner == "beginning" and index < end) or (manner == "few missing" and number not in missing):
+                sectors[number] = versions[-1]
+        sizes = [file.size, *file.later_sizes]
+        size = {"dropped": sizes[0], "kept": sizes[-1]}.get(manner, source.choice(sizes))
+        with open(target, "wb") as stream:
+            for number, data in sectors.items():
+                if number * SECTOR < size and data.strip(b"\0"):
+                    stream.seek(number * SECTOR)
+                    stream.write(data[: size - number * SECTOR])
+            stream.truncate(size)
+        target.chmod(0o600)

@@ -1,0 +1,195 @@
+"""Records how the files below a folder change between one call to the operating system and the next.
+
+Everything is compared by sectors at each recorded point, so stores into a map are seen as well as writes. From a
+recording the files can be rebuilt as a power cut at any point might leave them: ``tests.faults.powercut``.
+"""
+
+import dataclasses
+import fcntl
+import os
+import pathlib
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.faults.shim import SYNCS, Before, Call, Refusal, Shim
+
+SECTOR = 512
+_CHUNK = 64 * SECTOR
+
+Tree = dict[int, dict[str, int]]
+"""For every folder (by its number), the entries and their numbers."""
+
+
+@dataclasses.dataclass
+class Change:
+    """What happened to one file since the point before."""
+
+    size: int
+    sectors: list[tuple[int, bytes]]
+
+
+@dataclasses.dataclass
+class Point:
+    """A moment at which the machine may stop; the ``durable`` fields tell what the disk has promised afterwards."""
+
+    name: str
+    changes: dict[int, Change]
+    #: The folders whose entries changed since the point before.
+    folders: Tree
+    #: How many operations of the user had begun, and how many had returned.
+    begun: int
+    done: int
+    #: How many calls had been made.
+    calls: int
+    durable_files: list[int] = dataclasses.field(default_factory=list)
+    durable_ranges: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    durable_folders: list[int] = dataclasses.field(default_factory=list)
+    #: Files whose sync failed: what was not synced never will be, unless it is written again.
+    forgotten_files: list[int] = dataclasses.field(default_factory=list)
+
+
+class Recorder:
+    """Records the folder ``root``, which exists and is durable, from ``recording`` on."""
+
+    def __init__(self, root: pathlib.Path, fault: Before = lambda call: None) -> None:
+        """Look at what is there already: it counts as durable; ``fault`` may let calls fail."""
+        self._fault = fault
+        self.root = root
+        self.points: list[Point] = []
+        self.begun = self.done = self.calls = 0
+        #: What each number is: "folder", "fifo" or "file".
+        self.kinds: dict[int, str] = {}
+        self._numbers: dict[tuple[int, int], int] = {}
+        #: Kept open, so that no inode is given to another file; and because closing one drops its record locks.
+        self._descriptors: dict[int, int] = {}
+        self._others: list[int] = []
+        self._contents: dict[int, bytes] = {}
+        self._tree: Tree = {}
+        self._point("before")
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record what happens in the block."""
+        with Shim(self._before, self._after).installed():
+            yield
+        self._point("after")
+
+    def close(self) -> None:
+        """Close what is held, once nobody uses the files any more."""
+        for descriptor in (*self._descriptors.values(), *self._others):
+            os.close(descriptor)
+        self._descriptors.clear()
+        self._others.clear()
+
+    @contextmanager
+    def operation(self) -> Iterator[None]:
+        """Count an operation of the user."""
+        self.begun += 1
+        yield
+        self.done += 1
+        self._point("returned")
+
+    # -- points ------------------------------------------------------------------------------------------
+
+    def _before(self, call: Call) -> Refusal | None:
+        self._point(f"before {call.name}")
+        refusal = self._fault(call)
+        self.calls += 1
+        if refusal is not None and call.name in SYNCS:
+            # The system reports it once, and forgets what it could not write.
+            self.points[-1].forgotten_files.extend(self._meant(call))
+        return refusal
+
+    def _after(self, call: Call) -> None:
+        if call.name in SYNCS:
+            # What was there when the call began: nothing else has run meanwhile.
+            point = self.points[-1]
+            for number in self._meant(call):
+                if self.kinds[number] == "folder":
+                    point.durable_folders.append(number)
+                else:
+                    point.durable_files.append(number)
+            return
+        self._point(f"after {call.name}")
+        if call.name in ("write", "pwrite", "writev"):
+            for number in self._meant(call):
+                self._note_same(number, call.offset, call.size)
+                if self._is_synchronous(call.descriptor):
+                    self.points[-1].durable_ranges.append((number, call.offset, call.size))
+
+    def _note_same(self, number: int, offset: int, size: int) -> None:
+        """Note sectors that were written as they were before: the disk may not have them yet."""
+        content = self._contents[number]
+        changes = self.points[-1].changes
+        change = changes.setdefault(number, Change(len(content), []))
+        known = {sector for sector, _ in change.sectors}
+        for sector in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
+            if sector not in known:
+                change.sectors.append((sector, content[sector * SECTOR : (sector + 1) * SECTOR]))
+
+    @staticmethod
+    def _is_synchronous(descriptor: int) -> bool:
+        return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DSYNC)
+
+    def _meant(self, call: Call) -> list[int]:
+        """Return the files that a call is about; msync means the only file that is mapped to be written."""
+        if call.name == "msync":
+            return [entries["data.mdb"] for entries in self._tree.values() if "data.mdb" in entries]
+        status = os.fstat(call.descriptor)
+        number = self._numbers.get((status.st_dev, status.st_ino))
+        return [] if number is None else [number]
+
+    def _point(self, name: str) -> None:
+        folders: Tree = {}
+        changes: dict[int, Change] = {}
+        seen = self._scan(self.root)
+        for number, entries in seen.items():
+            if self._tree.get(number) != entries:
+                folders[number] = entries
+        self._tree = seen
+        for number, descriptor in self._descriptors.items():
+            content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            before = self._contents.get(number)
+            if content != before:
+                changes[number] = Change(len(content), list(_differing(before or b"", content)))
+                self._contents[number] = content
+        self.points.append(Point(name, changes, folders, self.begun, self.done, self.calls))
+
+    def _scan(self, folder: pathlib.Path) -> Tree:
+        entries: dict[str, int] = {}
+        found: Tree = {self._number(folder): entries}
+        for name in os.listdir(folder):
+            path = folder / name
+            try:
+                number = self._number(path)
+            except FileNotFoundError:
+                continue
+            entries[name] = number
+            if self.kinds[number] == "folder":
+                found.update(self._scan(path))
+        return found
+
+    def _number(self, path: pathlib.Path) -> int:
+        status = os.lstat(path)
+        key = (status.st_dev, status.st_ino)
+        if key not in self._numbers:
+            number = self._numbers[key] = len(self._numbers)
+            mode = status.st_mode
+            self.kinds[number] = "folder" if stat.S_ISDIR(mode) else "fifo" if stat.S_ISFIFO(mode) else "file"
+            held = os.open(path, os.O_PATH if stat.S_ISFIFO(mode) else os.O_RDONLY)
+            if self.kinds[number] == "file":
+                self._descriptors[number] = held
+            else:
+                self._others.append(held)
+        return self._numbers[key]
+
+
+def _differing(before: bytes, after: bytes) -> Iterator[tuple[int, bytes]]:
+    """Return the sectors that differ, by their numbers."""
+    for start in range(0, len(after), _CHUNK):
+        if before[start : start + _CHUNK] != after[start : start + _CHUNK]:
+            for at in range(start, min(start + _CHUNK, len(after)), SECTOR):
+                sector = after[at : at + SECTOR]
+                if before[at : at + SECTOR] != sector:
+                    yield at // SECTOR, sector

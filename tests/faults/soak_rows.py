@@ -1,0 +1,191 @@
+"""Rows of the long run: power cuts, failing disks, damaged files, random inputs."""
+
+import os
+import pathlib
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from persipubsub import Durability
+from tests.faults import damage, diskerrors, inputs, powerloss
+from tests.faults.crew import Hand
+from tests.soak.protocol import Outcome, Row, Run
+
+#: Findings after which it is clear that something is wrong.
+_ENOUGH = 20
+
+
+@contextmanager
+def _memory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Give a folder in memory where there is one: what is synced is recorded, not waited for."""
+    shared = pathlib.Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="persipubsub-soak-", dir=shared) as name:
+        yield pathlib.Path(name)
+
+
+def _power_loss(durability: Durability, operations: int) -> Run:
+    def run(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+        until = time.monotonic() + seconds
+        outcome = Outcome(0, [])
+        totals = {"absent": 0, "deepest loss in commits": 0, "refused as damaged": 0, "lives": 0}
+        with _memory(folder) as work:
+            while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+                life = powerloss.live(work / "life", durability, seed, operations)
+                verdict = powerloss.cut_and_judge(life, work, seed, 2000, until)
+                life.recorder.close()
+                shutil.rmtree(work / "life")
+                outcome.trials += verdict.cuts
+                outcome.findings.extend(f"seed {seed}: {finding}" for finding in verdict.findings)
+                totals["absent"] += verdict.absent
+                totals["refused as damaged"] += verdict.refused
+                totals["deepest loss in commits"] = max(totals["deepest loss in commits"], verdict.deepest)
+                totals["lives"] += 1
+                seed += 1
+        outcome.figures.update(totals)
+        return outcome
+
+    return run
+
+
+def _disk_errors(durability: Durability) -> Run:
+    def run(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+        until = time.monotonic() + seconds
+        outcome = Outcome(0, [])
+        raised: dict[str, int] = {}
+        cuts = 0
+        with _memory(folder) as work:
+            while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+                for what, trial in diskerrors.sweep(work, durability, seed, 50, 8):
+                    outcome.trials += 1
+                    cuts += trial.cuts
+                    outcome.findings.extend(f"seed {seed}: {what}: {finding}" for finding in trial.findings)
+                    for error in trial.errors:
+                        name = error.partition(":")[0]
+                        raised[name] = raised.get(name, 0) + 1
+                    if time.monotonic() > until:
+                        break
+                seed += 1
+        outcome.figures.update({"power cuts afterwards": cuts, **raised})
+        return outcome
+
+    return run
+
+
+def _quietly() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _damage(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    outcome = Outcome(0, [])
+    told = 0
+    with _memory(folder) as work:
+        pattern = damage.make(work / "queue", seed)
+        hand = Hand(_quietly)
+        try:
+            while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+                _, result, findings = damage.trial(pattern, work, seed, hand)
+                outcome.trials += 1
+                outcome.findings.extend(findings)
+                told += bool(result and (result.error or result.checked))
+                seed += 1
+        finally:
+            hand.end()
+    outcome.figures["told (the rest hit pages that hold nothing)"] = told
+    return outcome
+
+
+def _configurations(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    source = random.Random(seed)
+    outcome = Outcome(0, [])
+    while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+        text = inputs.text_of(source)
+        wrong = inputs.judge_config(folder / "queues.json", text)
+        outcome.trials += 1
+        if wrong:
+            outcome.findings.append(f"{wrong}: {text[:200]!r}")
+    return outcome
+
+
+def _names(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    source = random.Random(seed)
+    outcome = Outcome(0, [])
+    with _memory(folder) as work:
+        while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+            names = [inputs.name_of(source) for _ in range(200)]
+            outcome.findings.extend(inputs.judge_subscribers(work / "names", names))
+            outcome.findings.extend(inputs.judge_messages(work / "messages", source, 400))
+            outcome.trials += 600
+            for name in ("names", "messages"):
+                shutil.rmtree(work / name)
+    return outcome
+
+
+_LOST = {
+    Durability.FULL: "no returned commit is lost, check is clean",
+    Durability.COMMIT: "at most the last returned commit is lost, check is clean",
+    Durability.PROCESS: "what opens is a state that was; all else is refused as damaged",
+}
+
+ROWS = [
+    *[
+        Row(
+            f"power-loss-{durability.value}",
+            "the power is cut at any point; unsynced writes are dropped, kept, reordered or torn",
+            _LOST[durability],
+            _power_loss(durability, 60),
+            durability.value,
+            2.0,
+        )
+        for durability in Durability
+    ],
+    Row(
+        "power-loss-deployment",
+        "the power is cut while a queue is deployed",
+        "it is there wholly or not at all",
+        _power_loss(Durability.FULL, 0),
+        "full",
+        0.5,
+    ),
+    *[
+        Row(
+            f"disk-errors-{durability.value}",
+            "one call fails with an I/O error, no space or a short write; then the power is cut",
+            "nothing is reported as stored that is not; errors of ours only",
+            _disk_errors(durability),
+            durability.value,
+        )
+        for durability in Durability
+    ],
+    Row(
+        "damaged-files",
+        "the data file is truncated, flipped, zeroed, swapped or overwritten",
+        "a clear error or what was sent; no signal, no hang; check tells",
+        _damage,
+        "process (the files are the same with all)",
+    ),
+    Row(
+        "random-configurations",
+        "configurations that are right, nearly right, cut, or noise",
+        "they are read or refused by ConfigError, at once",
+        _configurations,
+        "none: no queue is made",
+        0.5,
+    ),
+    Row(
+        "random-names-and-messages",
+        "identifiers, topics, headers and options of any kind",
+        "taken as they are or refused by an error of ours; no two become one",
+        _names,
+        "full",
+        0.5,
+    ),
+]

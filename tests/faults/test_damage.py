@@ -1,0 +1,115 @@
+"""Damaged files: a clear error or what was sent, never a hang, a signal, or something else silently.
+
+``python -m tests.soak --rows damaged-files`` looks longer.
+"""
+
+import os
+import pathlib
+import random
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from persipubsub import Environment
+from persipubsub.engine.local import board, doubt, files
+from tests.faults import damage
+from tests.faults.crew import Hand
+from tests.process import support
+from tests.process.support import Children
+
+SEEDS = 80
+
+
+def quietly() -> None:
+    """Let what commands print go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+@pytest.fixture
+def hand() -> Iterator[Hand]:
+    hand = Hand(quietly)
+    yield hand
+    hand.end()
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> damage.Pattern:
+    return damage.make(tmp_path_factory.mktemp("pattern") / "queue", 1)
+
+
+def test_a_damaged_data_file_gives_an_error_or_what_was_sent(
+    pattern: damage.Pattern, memory: pathlib.Path, hand: Hand
+) -> None:
+    told = 0
+    for seed in range(SEEDS):
+        what, result, findings = damage.trial(pattern, memory, seed, hand)
+        assert findings == []
+        assert result is not None, what
+        told += bool(result.error or result.checked)
+    # Some damage hits pages that hold nothing.
+    assert SEEDS / 2 < told < SEEDS
+
+
+def test_trust_in_a_file_that_was_changed_is_seen(
+    pattern: damage.Pattern, memory: pathlib.Path, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubt, "_is_sealed", lambda path: True)
+    assert any(damage.trial(pattern, memory, seed, hand)[2] for seed in range(200))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        (files.BOARD, 200_000),  # one that is too short is refused
+        *[(name, size) for name in (files.LOCKS, files.LMDB_LOCK, files.SEAL, files.BOOT) for size in (0, 1, 200_000)],
+    ],
+)
+def test_foreign_bytes_beside_the_data_do_no_harm(
+    pattern: damage.Pattern, memory: pathlib.Path, hand: Hand, name: str, size: int
+) -> None:
+    copy = memory / "copy"
+    shutil.copytree(pattern.path, copy)
+    noise = random.Random(size).randbytes(size)
+    (copy / name).write_bytes(noise if size != 1 else b"\1")
+    result: damage.Result = hand.do(damage.use, copy, pattern.sent)
+    assert (result.error, result.checked, result.wrong) == ("", [], [])
+    assert result.received == len(pattern.sent)
+
+
+def test_foreign_bytes_on_the_board_of_an_open_queue_do_no_harm(queue_path: pathlib.Path, children: Children) -> None:
+    source = random.Random(1)
+    with Environment(queue_path) as env:
+        env.new_control({"sub"})
+        child = children.new()
+        child.do(support.open_subscriber, queue_path)
+        pub = env.new_publisher()
+        for number in range(20):
+            child.start(support.get_and_ack, support.BOUND)
+            with open(queue_path / files.BOARD, "r+b") as stream:
+                # Not where the bells are: a bell that is not armed is found by the bounded wait, later.
+                stream.seek(board.SLOTS)
+                stream.write(source.randbytes(board.SIZE - board.SLOTS))
+            pub.send(b"%d" % number)
+            assert child.returned()[0] == b"%d" % number
+        assert env.open_control().check() == []
+
+
+def test_foreign_bytes_in_a_fifo_wake_nobody_for_good(queue_path: pathlib.Path, children: Children) -> None:
+    with Environment(queue_path) as env:
+        env.new_control({"sub"})
+        child = children.new()
+        child.do(support.open_subscriber, queue_path)
+        child.start(support.get, support.BOUND)
+        support.wait_until_asleep(child, queue_path)
+        for path in (queue_path / files.BELLS).iterdir():
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            for _ in range(20):
+                try:
+                    os.write(descriptor, os.urandom(4096))
+                except BlockingIOError:
+                    break  # it is full
+            os.close(descriptor)
+        support.wait_until_asleep(child, queue_path)
+        env.new_publisher().send(b"at last")
+        assert child.returned()[0] == b"at last"
