@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from persipubsub import Durability, Environment
-from persipubsub.engine.local import boot, locks, opening
+from persipubsub.engine.local import doubt, locks, opening
 from persipubsub.engine.local.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -57,9 +57,9 @@ def test_processes_open_at_the_same_time(queue: pathlib.Path) -> None:
 def test_the_last_to_leave_takes_nobody_elses_note(queue: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever opens while the last user closes leaves a note that stays: the lock on users is held until it is gone."""
     held: list[bool] = []
-    forget = boot.forget
+    leave = doubt.leave
 
-    def forget_and_look(path: pathlib.Path) -> None:
+    def leave_and_look(path: pathlib.Path) -> None:
         # POSIX record locks belong to the process, so another one has to look.
         ours, theirs = SPAWN.Pipe()
         looker = SPAWN.Process(target=tell_whether_shared, args=(path, theirs))
@@ -69,9 +69,9 @@ def test_the_last_to_leave_takes_nobody_elses_note(queue: pathlib.Path, monkeypa
         looker.close()
         ours.close()
         theirs.close()
-        forget(path)
+        leave(path)
 
-    monkeypatch.setattr(boot, "forget", forget_and_look)
+    monkeypatch.setattr(doubt, "leave", leave_and_look)
     env = Environment(queue)
     env.new_publisher()
     env.close()
