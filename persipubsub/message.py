@@ -76,6 +76,16 @@ def make_entry(draft: Draft, serializer: Serializer | None = None) -> Entry:
     )
 
 
+def make_plain_entry(data: object, serializer: Serializer | None = None) -> Entry:
+    """Check a message without options and return what an engine stores.
+
+    :raise MessageTypeError: the data is not bytes-like
+    """
+    if serializer is not None or type(data) is not bytes:
+        data = make_payload(data, serializer)
+    return Entry(data, len(data))
+
+
 def make_payload(data: object, serializer: Serializer | None = None) -> Payload:
     """Serialize ``data``, if there is a serializer, and return it as plain bytes without copying them.
 

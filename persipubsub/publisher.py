@@ -10,8 +10,10 @@ from persipubsub.connection import Connection, Handle
 from persipubsub.engine.base import Entry, Waiter
 from persipubsub.errors import MessageError, QueueFullError
 from persipubsub.limits import Strategy
-from persipubsub.message import Draft, Headers, Serializer, make_entry, make_payload
+from persipubsub.message import Draft, Headers, Serializer, make_entry, make_plain_entry
 from persipubsub.waiting import WaitingRoom
+
+_PLAIN = Draft(None)
 
 
 class Publisher(Handle):
@@ -78,8 +80,7 @@ class Publisher(Handle):
         """
         plain = headers is None and topic is None and delay is None and expires_in is None and deduplication_id is None
         if plain and not isinstance(msg, Draft):
-            data = make_payload(msg, self._serializer)
-            entry = Entry(data, len(data))
+            entry = make_plain_entry(msg, self._serializer)
         else:
             options = Draft(None, headers, topic, delay, expires_in, deduplication_id)
             entry = self._entry(msg, options)
@@ -124,7 +125,13 @@ class Publisher(Handle):
         """Check messages and return what is stored, by transactions."""
         if isinstance(msgs, (str, bytes, bytearray, memoryview)):
             raise MessageError("send_many takes an iterable of messages; for a single one use send.")
-        entries = [self._entry(msg, options) for msg in msgs]
+        if options == _PLAIN:
+            entries = [
+                self._entry(msg, options) if isinstance(msg, Draft) else make_plain_entry(msg, self._serializer)
+                for msg in msgs
+            ]
+        else:
+            entries = [self._entry(msg, options) for msg in msgs]
         if options.deduplication_id is not None and len(entries) > 1:
             raise MessageError(
                 "One deduplication_id for several messages would store the first alone; "

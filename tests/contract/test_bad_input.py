@@ -227,7 +227,7 @@ def test_everything_that_is_closed_refuses(queue: Queue) -> None:
     assert env.closed
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", None, 5, b"bytes", "nats:/" + "/host/queue"], ids=repr)
+@pytest.mark.parametrize("path", ["", "a\0b", None, 5, b"bytes", "amqp://host/queue"], ids=repr)
 def test_what_is_no_path(path: Any) -> None:
     with pytest.raises(PersipubsubError):
         Environment(path)

@@ -12,6 +12,8 @@ from persipubsub.limits import Retention, Strategy
 
 #: Deduplication ids that a send forgets at most: more than one send adds.
 _AGEING = 4
+#: From so many on it is faster to put messages by one call.
+_MANY = 8
 
 
 class Publication:
@@ -158,23 +160,29 @@ def _make_room(work: Work, messages: int, payload: int) -> None:
 
 def _write(work: Work, entries: Sequence[Entry], digests: Sequence[int], fresh: Sequence[int]) -> None:
     """Append messages, which are the newest of all."""
-    put, data_db, meta_db, now = work.txn.put, work.data, work.meta, work.now_ns
-    state = work.state
+    state, now = work.state, work.now_ns
     message_id = state.next_id
+    payloads = []
+    metas = []
     for index in fresh:
         entry = entries[index]
         key = pack_id(message_id)
-        put(key, entry.data, True, True, True, data_db)
-        put(key, _meta(message_id, digests[index], entry, now), True, True, True, meta_db)
+        payloads.append((key, entry.data))
+        metas.append((key, _meta(message_id, digests[index], entry, now)))
         state.payload_bytes += entry.size
         message_id += 1
-    count = len(fresh)
+    for database, items in ((work.data, payloads), (work.meta, metas)):
+        if len(items) < _MANY:
+            for key, value in items:
+                work.txn.put(key, value, True, True, True, database)
+        else:
+            work.txn.cursor(database).putmulti(items, True, True, True)
     if not state.subscribers:
         state.low = state.swept = message_id  # a log without subscribers: all of it counts as consumed
     state.next_id = message_id
     state.last_sent_ns = now
-    state.messages += count
-    state.published += count
+    state.messages += len(payloads)
+    state.published += len(payloads)
 
 
 def _meta(message_id: int, digest: int, entry: Entry, now: int) -> bytes:
