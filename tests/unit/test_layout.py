@@ -21,7 +21,7 @@ STORE = "persipubsub.engine.local.store"
 #: copy an environment.
 LMDB_HELPERS = {
     f"persipubsub.engine.local.{name}"
-    for name in ("translate", "space", "files", "work", "reading", "writing", "copying", "vitals")
+    for name in ("translate", "space", "files", "work", "reading", "writing", "copying", "vitals", "mapped")
 }
 
 ENGINES = ("local", "memory", "jetstream")

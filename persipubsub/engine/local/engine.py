@@ -33,6 +33,7 @@ from persipubsub.engine.local import (
 )
 from persipubsub.engine.local.board import FOR_ROOM
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.jobs import Job
 from persipubsub.engine.local.operations import Settling, sending
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
@@ -40,7 +41,6 @@ from persipubsub.engine.local.taker import Taker, at_desk
 from persipubsub.engine.local.vitals import Vitals
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
-from persipubsub.engine.local.writing import Job
 from persipubsub.engine.records import Record
 from persipubsub.limits import Settings, SubscriberSettings
 

@@ -23,9 +23,9 @@ from persipubsub.errors import PersipubsubError, QueueBusyError
 
 if TYPE_CHECKING:
     from persipubsub.engine.local.bells import Bell
+    from persipubsub.engine.local.jobs import Job
     from persipubsub.engine.local.store import Store
     from persipubsub.engine.local.work import Work
-    from persipubsub.engine.local.writing import Job
 
 #: Somebody who died may have left a question unanswered: so often those who wait look for themselves, in ms.
 _PATIENCE = 5

@@ -1,7 +1,7 @@
 """The one module that begins LMDB transactions.
 
-It opens the environment with the queue's flags, shares it among all who use the queue in this process,
-lets nobody hold a transaction while the map grows or the process forks, and translates errors.
+It shares the environment among all who use the queue in this process, lets nobody hold a transaction while the map
+grows or the process forks, and watches that the files and the disk are what they were.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from typing import TypeAlias
 import lmdb
 import msgspec
 
-from persipubsub.engine import events
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import board, doubt, files, filesystem, format, locks, posts
+from persipubsub.engine.events import Event
+from persipubsub.engine.local import board, doubt, files, format, locks, posts
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
-from persipubsub.engine.local.gate import Gate
+from persipubsub.engine.local.mapped import FIRST_MAX_DBS, MAX_READERS, Mapped
 from persipubsub.engine.local.owners import Owners
 from persipubsub.engine.local.posts import Posts
 from persipubsub.engine.local.reading import Reader
-from persipubsub.engine.local.space import FULL, Space
-from persipubsub.engine.local.syncing import Syncer
+from persipubsub.engine.local.space import FULL
 from persipubsub.engine.local.translate import translate
-from persipubsub.engine.local.work import Handles, Work, read_settings
+from persipubsub.engine.local.work import read_settings
 from persipubsub.engine.local.writing import Writer
 from persipubsub.errors import (
     ClosedError,
@@ -38,26 +37,19 @@ from persipubsub.errors import (
     QueueBusyError,
     QueueReplacedError,
     StorageFailedError,
-    StorageFullError,
 )
 from persipubsub.limits import Durability, Settings
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
 
-#: LMDB's reader table: a slot for every transaction that reads at the same moment, in all processes.
-MAX_READERS = 2048
-_FIRST_MAX_DBS = 64
 #: Address space, not memory or disk; a file with a writable map is as long as its map (but sparse).
 _MAP_SIZE = 64 << 30
 _WRITABLE_MAP_SIZE = 1 << 30
-_LARGEST_MAP_STEP = 16 << 30
-#: How often one tries to open a map that others grow meanwhile.
-_MOST_OPENINGS = 20
 #: How often the names of the files are looked at, in seconds; whether the data file is linked, always.
 _GLANCE = 0.05
 
 
-class Store:
+class Store(Mapped):
     """One ``lmdb.Environment``, shared by every object of this process that uses the queue."""
 
     def __init__(
@@ -74,26 +66,15 @@ class Store:
             then may exchange the data file
         :raise PersipubsubError: LMDB refuses
         """
-        self.path = path
+        super().__init__(path, durability)
         self.clock = clock
-        self.durability = durability
-        self.lock_timeout = 30.0
         self.users = 0
         self._settings: Settings | None = None
         self.settings_version = -1
-        self._max_dbs = _FIRST_MAX_DBS
         self._closed = False
-        #: What the disk said when it failed.
-        self._failure: str | None = None
-        self.gate = Gate()
         self.reader = Reader(self)
         self.read = self.reader.read
         self.view = self.reader.view
-        #: The last write transaction that this process has committed.
-        self.recent: Work | None
-        self._syncer = Syncer(self._sync)
-        #: What is asked to sync after each commit, if the commit itself does not.
-        self.syncer: Syncer | None = None
         self.locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
         self.board = Board(files.map_own(path / files.BOARD, board.SIZE))
         self.posts = Posts(files.map_own(path / files.POSTS, posts.SIZE))
@@ -106,7 +87,6 @@ class Store:
         self.swept_readers = 0
         self.progress_slots = Slots(self.locks, locks.PROGRESS)
         self.bells = Bells(path / files.BELLS, self.board, Slots(self.locks, locks.BELLS))
-        self._data = -1
         try:
             if enter is not None:
                 enter(self)
@@ -117,41 +97,6 @@ class Store:
             raise
 
     # -- opening -----------------------------------------------------------------------------------
-
-    def _open_environment(self, map_size: int, *, writable_map: bool) -> None:
-        """Open with the flags of the durability; with a writable map the caller holds the write lock.
-
-        :param map_size: at least so large; 0: as large as the file says
-        """
-        self._writable_map = writable_map
-        if self._data < 0:
-            self._data = files.open_own(self.path / files.DATA, os.O_RDWR)
-        for attempt in range(_MOST_OPENINGS):
-            try:
-                self.env = lmdb.open(
-                    str(self.path),
-                    map_size=max(map_size, self._least_map_size()),
-                    create=False,
-                    max_dbs=self._max_dbs,
-                    max_readers=MAX_READERS,
-                    sync=self.durability is not Durability.PROCESS,
-                    metasync=self.durability is Durability.FULL,
-                    writemap=writable_map,
-                    readahead=False,
-                    mode=0o600,
-                    max_spare_txns=0,  # a forked child that lets go of spare ones would end the parent's
-                )
-                break
-            except lmdb.MapResizedError as error:
-                # It grew while it was being opened.
-                if attempt == _MOST_OPENINGS - 1:
-                    raise translate(error, self.path) from error
-            except lmdb.Error as error:
-                raise translate(error, self.path) from error
-        files.keep_from_children(self._data)  # LMDB lets programs that this one runs have it
-        self.handles = Handles(self.env)
-        self.recent = None
-        self.space = Space(self.path, self._data, self.env.stat()["psize"], writable_map=writable_map)
 
     def identify(self) -> None:
         """Make sure that this is a queue, in a format that is known here.
@@ -181,16 +126,6 @@ class Store:
                 f"{format.FORMAT_VERSION}: upgrade persipubsub; the queue was left untouched."
             )
 
-    def free_own_slots(self) -> None:
-        """Free the reader slots of a dead process whose id this one was given; nothing here reads yet.
-
-        LMDB takes them for ours, so nobody else frees them, and they would keep old pages from being used
-        again as long as this process lives. Closing the environment frees them.
-        """
-        mine = str(os.getpid())
-        if any(line.split()[:1] == [mine] for line in self.env.readers().splitlines()):
-            self._reopen()
-
     def reopen(self, durability: Durability) -> None:
         """Open the environment with the flags of a durability.
 
@@ -203,24 +138,6 @@ class Store:
         except lmdb.Error as error:
             raise self.fail(error) from error
         self._reopen(durability=durability)
-
-    def _reopen(
-        self, *, durability: Durability | None = None, max_dbs: int | None = None, writable_map: bool | None = None
-    ) -> None:
-        """Close and open the environment; the caller has made sure that no transaction is alive."""
-        if durability is not None:
-            self.durability = durability
-            # Where allocated space is no promise, a store into the map could be a SIGBUS on a full disk.
-            writable_map = durability is Durability.PROCESS and filesystem.keeps_allocations(self.path)
-            self.syncer = self._syncer if durability is Durability.PROCESS else None
-        self._max_dbs = max_dbs or self._max_dbs
-        map_size = self.env.info()["map_size"]
-        self.env.close()
-        try:
-            self._open_environment(map_size, writable_map=self._writable_map if writable_map is None else writable_map)
-        except PersipubsubError as error:
-            self._failure = str(error)
-            raise
 
     def exchange_data(self, fresh: pathlib.Path) -> None:
         """Put another data file with the same records in the place of the queue's, and open that.
@@ -345,27 +262,6 @@ class Store:
         """Begin a write transaction; the caller has the turn to write, and the write lock."""
         return self.env.begin(None, None, True, True)
 
-    def reserve(self, payload: int, makes_room: bool) -> None:
-        """Make sure that the disk has room for a transaction that stores ``payload`` bytes.
-
-        :raise StorageFullError: it has not
-        """
-        if not makes_room and self.space.exceeds_map(self.env, payload):
-            try:
-                self.grow_map(payload)
-            except StorageFullError:
-                if self._failure is not None or self.free_bytes() < self.space.with_reserve(payload):
-                    raise
-        self.space.ensure(self.env, payload, self.free_bytes, makes_room=makes_room)
-        if self._writable_map and not self.space.is_backed:
-            # To store into a page that the disk has no room for is a SIGBUS, to write it is an error. So from
-            # now on this process writes, which is slower; others may go on as they are.
-            with self.gate.alone(self.lock_timeout) as granted:
-                if not granted:
-                    raise self.space.full()
-                self._reopen(writable_map=False)
-            self.space.is_backed = False
-
     def explain(self, error: lmdb.Error) -> PersipubsubError:
         """Return what an error of LMDB in a write transaction means."""
         code = getattr(error, "code", 0)
@@ -437,6 +333,10 @@ class Store:
                 except lmdb.Error as error:
                     self.fail(error)  # the next operation reports it
 
+    def _note(self, event: Event) -> None:
+        """Have something logged, once no transaction is under way."""
+        self.writer.events.append(event)
+
     def check_files(self) -> None:
         """Make sure that the queue is open, and that its files are still those that were opened.
 
@@ -465,72 +365,6 @@ class Store:
             )
         self._files_seen = now
 
-    # -- the map -----------------------------------------------------------------------------------
-
-    def follow_map(self) -> None:
-        """Adopt the size that another process gave the map; the caller holds the write lock."""
-        with self.gate.alone(self.lock_timeout) as granted:
-            if not granted:
-                raise QueueBusyError(
-                    f"Queue {self.path}: the map has grown, but this process cannot follow while it reads "
-                    "(a receive_view block, a backup); leave the block first."
-                )
-            self._set_map_size(self._least_map_size(), os.fstat(self._data).st_size)
-
-    def _least_map_size(self) -> int:
-        """Return the size that a map must have at least; 0 stands for what the file says.
-
-        LMDB cuts the file to the length of a writable map. It must never cut what another process has
-        mapped, so the file is the measure; its length changes under the write lock only.
-        """
-        return -(-os.fstat(self._data).st_size // 4096) * 4096 if self._writable_map else 0
-
-    def grow_map(self, payload: int) -> None:
-        """Give the map more address space; the caller holds the write lock."""
-        size = max(self.env.info()["map_size"], self._least_map_size())
-        step = max(min(size, _LARGEST_MAP_STEP), 2 * payload + (1 << 20))
-        with self.gate.alone(self.lock_timeout) as granted:
-            if not granted:
-                raise QueueBusyError(
-                    f"Queue {self.path}: the map is full and cannot grow while this process reads "
-                    "(a receive_view block, a backup); leave the block first, or deploy with a larger map_size."
-                )
-            before, size = size, -(-(size + step) // 4096) * 4096
-            length = os.fstat(self._data).st_size
-            self.space.lengthen(size)
-            self._set_map_size(size, length)
-        self.writer.events.append(events.grew(before, size))
-
-    def renew_handles(self, error: lmdb.Error) -> None:
-        """Forget all handles: that of a sub-database which another process deleted does not even create it anew."""
-        with self.gate.alone(self.lock_timeout) as granted:
-            if not granted:
-                raise translate(error, self.path) from error
-            self._reopen()
-
-    def _set_map_size(self, size: int, length: int) -> None:
-        """Move the map; the file was ``length`` bytes long before."""
-        before = self.env.info()["map_size"]
-        try:
-            self.env.set_mapsize(size)
-        except lmdb.Error as error:
-            # LMDB is left without a map, and would look for it.
-            self._failure = str(error)
-            if getattr(error, "code", 0) == errno.ENOMEM:
-                self.env.close()
-                if self._writable_map:
-                    os.ftruncate(self._data, length)  # nobody else has mapped more: that needs the write lock
-                self._open_environment(before, writable_map=self._writable_map)
-                self._failure = None
-            raise translate(error, self.path) from error
-
-    def raise_max_dbs(self, error: lmdb.Error) -> None:
-        """Make room for the handles of more subscribers."""
-        with self.gate.alone(self.lock_timeout) as granted:
-            if not granted or self._max_dbs > 1 << 20:
-                raise translate(error, self.path) from error
-            self._reopen(max_dbs=self._max_dbs * 4)
-
 
 def first_map_size(durability: Durability, wanted: int | None) -> int:
     """Return the address space that a new queue starts with, in bytes."""
@@ -545,7 +379,7 @@ def write_new(path: pathlib.Path, map_size: int, records: dict[bytes, bytes]) ->
         env = lmdb.open(
             str(path),
             map_size=map_size,
-            max_dbs=_FIRST_MAX_DBS,
+            max_dbs=FIRST_MAX_DBS,
             max_readers=MAX_READERS,
             mode=0o600,
             lib_version=0,  # the 0.9 format, whatever the environment variable says

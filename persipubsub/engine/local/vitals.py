@@ -9,7 +9,8 @@ import msgspec
 from persipubsub.engine.local import format, look, roster
 from persipubsub.engine.local.format import LEASED
 from persipubsub.engine.local.holds import Desk
-from persipubsub.engine.local.store import MAX_READERS, Store
+from persipubsub.engine.local.mapped import MAX_READERS
+from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
 
 _READER = re.compile(r"^\s*(\d+)\s+[0-9a-f]+\s+(\d+|-)\s*$", re.MULTILINE)
