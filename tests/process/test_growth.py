@@ -245,7 +245,7 @@ def test_full_disk(
 
 
 def publish_patiently(here: Here, path: pathlib.Path, first: int, number: int) -> int:
-    """Send, and try again when the disk is full; return how often it was."""
+    """Send, and try again when the disk is full; tell when it was so first, and return how often it was."""
     source = random.Random(first)
     refused = 0
     with Environment(path) as env:
@@ -260,7 +260,11 @@ def publish_patiently(here: Here, path: pathlib.Path, first: int, number: int) -
                 except StorageFullError:
                     if time.monotonic() > deadline:
                         raise
+                    if not refused:
+                        here.tell("full")
                     refused += 1
+    if not refused:
+        here.tell("never full")
     return refused
 
 
@@ -290,8 +294,10 @@ def test_processes_get_on_though_the_disk_is_full_again_and_again(
             child.do(limit_files, SIZE)
     for index, child in enumerate(publishers):
         child.start(publish_patiently, path, index * 100, 100)
-    support.wait_until(lambda: os.stat(path / "data.mdb").st_blocks * 512 > SIZE // 2, "the disk fills")
+    support.wait_until(lambda: not all(child.is_busy() for child in publishers), "the disk fills")
     consumer.start(consume, path, 200)
+    for child in publishers:
+        child.told(2 * support.BOUND)
     refused = [child.returned(2 * support.BOUND) for child in publishers]
     assert sorted(consumer.returned()) == list(range(200))
     assert sum(refused) > 0
