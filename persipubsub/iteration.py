@@ -138,7 +138,11 @@ class Loop(Generic[M]):
         except BaseException:
             self._finished = finished
             raise
-        self._holder.mark_settled(finished)
+        try:
+            self._holder.mark_settled(finished)
+        except BaseException:
+            self._holder.release(taken)
+            raise
         return taken
 
     def _hand_over(self) -> M | None:

@@ -20,7 +20,7 @@ class JsonSchema(SphinxDirective):
 def as_rst(whole: dict[str, Any]) -> list[str]:
     """Return the pages' lines for the definitions of a schema, outermost first."""
     lines: list[str] = []
-    for name in ("ConfigFile", "QueueFile", "SubscriberFile", "HighWaterMarkFile"):
+    for name in _TITLES:
         definition = whole["$defs"][name]
         lines += [f".. _schema-{name.lower()}:", "", _TITLES[name], "-" * len(_TITLES[name]), ""]
         lines += [definition["description"], "", ".. list-table::", "   :header-rows: 1", "   :widths: 24 30 16 50", ""]
@@ -41,6 +41,7 @@ _TITLES = {
     "QueueFile": "A queue",
     "SubscriberFile": "A subscriber",
     "HighWaterMarkFile": "A high-water mark",
+    "TlsFile": "Certificates",
 }
 
 

@@ -13,6 +13,12 @@ from tests.process.support import Children
 __all__ = ["children", "clock", "manager", "queue"]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let every test that asks for a queue run over the engines that need no server."""
+    if "queue" in metafunc.fixturenames:
+        metafunc.parametrize("queue", ["memory", "local"], indirect=True)
+
+
 @pytest.fixture
 def manager(clock: FakeClock, tmp_path: Path) -> QueueManager:
     """Return a manager of queues that live by the test's clock."""
