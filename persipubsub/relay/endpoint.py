@@ -1,0 +1,43 @@
+"""A queue at one end of a relay: opened, closed after a failure, and opened again."""
+
+import os
+
+from persipubsub.control import Control
+from persipubsub.environment import Environment
+
+Queue = Environment | str | os.PathLike[str]
+"""An open environment, which stays its owner's, or where a queue is."""
+
+
+class Endpoint:
+    """Opens a queue as often as it takes."""
+
+    def __init__(self, queue: Queue, create: bool) -> None:
+        """Open nothing yet.
+
+        :raise OpenError: it is neither a path nor a location that an engine knows
+        """
+        # An Environment that opens nothing tells early what cannot be a location, and its absolute form.
+        named = queue if isinstance(queue, Environment) else Environment(queue)
+        self.location = named.location
+        self._given = queue if isinstance(queue, Environment) else None
+        self._create = create
+        self._environment: Environment | None = None
+        #: Whether the queue was there once: from then on its absence is an outage, not a mistake.
+        self.found = False
+
+    def open(self) -> tuple[Environment, Control]:
+        """Open the queue; if it is to be created, and is not there, deploy it first.
+
+        :raise QueueNotFoundError: nothing is deployed there
+        """
+        environment = self._environment = self._given or Environment(self.location)
+        control = environment.new_control() if self._create and not self.found else environment.open_control()
+        self.found = True
+        return environment, control
+
+    def close(self) -> None:
+        """Let go of the queue."""
+        environment, self._environment = self._environment, None
+        if environment is not None and self._given is None:
+            environment.close()
