@@ -6,8 +6,10 @@ subscriber of its own, which takes nothing, at the end of the target: from there
 messages, also those that its other subscribers have consumed. Whoever continues reads from the bookmark on,
 and finds by their trails which messages arrived.
 
-While messages flow the bookmark follows them once in a while, and when nothing has come for some time it is
-removed: it makes the target keep messages longer than needed for as long as a batch is in doubt, no longer.
+While messages flow the bookmark follows them, some seconds behind: a server that is killed may forget the last
+acknowledgements that it has confirmed, and the source then delivers what was settled. When nothing has come for
+some time the bookmark is removed. So it makes the target keep messages for some seconds longer, and for as long as
+a batch is in doubt.
 """
 
 import time
@@ -15,11 +17,13 @@ from typing import Final
 
 from persipubsub.control import Control
 from persipubsub.environment import Environment
+from persipubsub.errors import PositionError
+from persipubsub.positions import Position
 from persipubsub.relay.trail import steps_of
 
 PREFIX: Final = "relay-bookmark/"
 #: Seconds between two moves.
-_FOLLOW: Final = 1.0
+_FOLLOW: Final = 2.0
 #: Seconds without a message after which it is removed.
 _REST: Final = 10.0
 
@@ -40,6 +44,9 @@ class Bookmark:
         #: Whether it is there, as far as this process knows.
         self.is_set = False
         self._moved = 0.0
+        #: Where it may be moved to the next time, and the time after.
+        self._behind: int | None = None
+        self._end: int | None = None
 
     def arrived(self) -> set[int]:
         """Return the ids, in the source, of the messages that stand behind the bookmark. Reads them all."""
@@ -63,20 +70,34 @@ class Bookmark:
         return positions.get(self.identifier)
 
     def put(self) -> None:
-        """Let it stand at or before the end of the target; nothing before that may be in doubt."""
+        """Let it stand some seconds before the end of the target; nothing that was sent may be in doubt."""
+        now = time.monotonic()
         if not self.is_set:
             self._control.add_subscriber(self.identifier, "latest", max_deliveries=None)
             self.is_set = True
-            self._moved = time.monotonic()
-        elif time.monotonic() - self._moved >= _FOLLOW:
-            self.follow()
+            self._moved = now
+        elif now - self._moved >= _FOLLOW:
+            if self._behind is not None:
+                self._seek(self._behind)
+            self._moved, self._behind = now, self._end
+
+    def sent(self, last_id: int) -> None:
+        """Note the id, in the target, of the last message sent."""
+        self._end = max(self._end or 0, last_id + 1)
 
     def follow(self) -> None:
-        """Move it to the end of the target; nothing may be in doubt."""
+        """Move it to the end of the target, to make room there; nothing may be in doubt."""
         if self.is_set:
-            with self._environment.new_subscriber(self.identifier) as subscriber:
+            self._seek("latest")
+            self._moved, self._behind = time.monotonic(), None
+
+    def _seek(self, position: Position) -> None:
+        with self._environment.new_subscriber(self.identifier) as subscriber:
+            try:
+                subscriber.seek(position)
+            except PositionError:
+                # A limit has taken what stood there.
                 subscriber.seek("latest")
-            self._moved = time.monotonic()
 
     def rest(self) -> None:
         """Remove it once nothing has come for a while; nothing may be in doubt."""
@@ -88,3 +109,4 @@ class Bookmark:
         if self.is_set:
             self._control.remove_subscriber(self.identifier)
             self.is_set = False
+            self._behind = self._end = None

@@ -3,6 +3,7 @@
 import os
 
 from persipubsub.control import Control
+from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
 
 Queue = Environment | str | os.PathLike[str]
@@ -17,10 +18,15 @@ class Endpoint:
 
         :raise OpenError: it is neither a path nor a location that an engine knows
         """
-        # An Environment that opens nothing tells early what cannot be a location, and its absolute form.
-        named = queue if isinstance(queue, Environment) else Environment(queue)
-        self.location = named.location
-        self._given = queue if isinstance(queue, Environment) else None
+        self._given: Environment | None = None
+        if isinstance(queue, Environment):
+            self._given = queue
+            self.location = queue.location
+        else:
+            opener = opener_for(queue)
+            #: Where the queue is, without secrets.
+            self.location = opener.location
+            self._address = opener.address
         self._create = create
         self._environment: Environment | None = None
         #: Whether the queue was there once: from then on its absence is an outage, not a mistake.
@@ -31,7 +37,7 @@ class Endpoint:
 
         :raise QueueNotFoundError: nothing is deployed there
         """
-        environment = self._environment = self._given or Environment(self.location)
+        environment = self._environment = self._given or Environment(self._address)
         control = environment.new_control() if self._create and not self.found else environment.open_control()
         self.found = True
         return environment, control

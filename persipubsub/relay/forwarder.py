@@ -138,6 +138,8 @@ class Forwarder:
             self._take(time.monotonic() + (_GLANCE if self._target.is_marked else _LONG_GLANCE))
         if not self._hand:
             return True
+        if self._source.went_back:
+            self._target.recheck()
         with self._using(self._target):
             self._target.prepare()
         self._forward()

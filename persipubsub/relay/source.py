@@ -37,6 +37,8 @@ class Source:
         #: Whether what a predecessor held may still come back; all of it goes before anything newer.
         self._gathering = True
         self._last_id = -1
+        #: Whether the last batch went back behind one before it: its messages may have been forwarded.
+        self.went_back = False
 
     @property
     def is_open(self) -> bool:
@@ -144,6 +146,7 @@ class Source:
     def _note(self, messages: Sequence[Message[bytes]]) -> None:
         """Remember where the batch ended, and how large its messages are."""
         if messages:
+            self.went_back = messages[0].id <= self._last_id
             self._last_id = max(self._last_id, messages[-1].id)
             payload = sum(message.size for message in messages)
             fitting = _BUDGET * len(messages) // payload if payload else self._batch

@@ -78,6 +78,10 @@ class Target:
             self._check_readers()
             self._looked = time.monotonic()
 
+    def recheck(self) -> None:
+        """Look once more what has arrived, before the next messages are sent."""
+        self._in_doubt = True
+
     def outgoing(self, messages: Sequence[Message[bytes]], source: str) -> Outgoing:
         """Return what is to be sent of messages."""
         return Outgoing(messages, source, self.identity, self._arrived)
@@ -90,7 +94,7 @@ class Target:
         """
         if self._publisher is not None and drafts:
             self._in_doubt = True
-            self._publisher.send_many(drafts, timeout=timeout)
+            self._mark().sent(max(self._publisher.send_many(drafts, timeout=timeout)))
 
     def refused(self) -> None:
         """Note that nothing of what was sent last has been stored."""

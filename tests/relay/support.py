@@ -77,6 +77,18 @@ def wait_for(environment: Environment, count: int, identifier: str = "reader") -
     return found
 
 
+def wait_for_ids(environment: Environment, count: int, identifier: str = "reader") -> list[bytes]:
+    """Wait until so many messages came, and return their payloads by ids: a server may deliver some again."""
+    found: dict[int, bytes] = {}
+
+    def came() -> bool:
+        found.update({message.id: message.data for message in received(environment, identifier)})
+        return len(found) >= count
+
+    wait_until(came, f"{count} messages arrive")
+    return [found[message_id] for message_id in sorted(found)]
+
+
 def subscribers(environment: Environment) -> Sequence[str]:
     """Return the identifiers of the subscribers, sorted."""
     return sorted(environment.open_control().subscriber_ids)
