@@ -5,6 +5,8 @@ import os
 from persipubsub.control import Control
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
+from persipubsub.errors import UnsupportedByEngineError
+from persipubsub.limits import Durability
 
 Queue = Environment | str | os.PathLike[str]
 """An open environment, which stays its owner's, or where a queue is."""
@@ -38,7 +40,7 @@ class Endpoint:
         :raise QueueNotFoundError: nothing is deployed there
         """
         environment = self._environment = self._given or Environment(self._address)
-        control = environment.new_control() if self._create and not self.found else environment.open_control()
+        control = _deployed(environment) if self._create and not self.found else environment.open_control()
         self.found = True
         return environment, control
 
@@ -47,3 +49,11 @@ class Endpoint:
         environment, self._environment = self._environment, None
         if environment is not None and self._given is None:
             environment.close()
+
+
+def _deployed(environment: Environment) -> Control:
+    try:
+        return environment.new_control()
+    except UnsupportedByEngineError:
+        # Servers that do not prove that they sync have this durability alone.
+        return environment.new_control(durability=Durability.PROCESS)

@@ -289,5 +289,9 @@ class Forwarder:
                 self._target.leave()
         except (PersipubsubError, OSError):
             logger.debug("The bookmark in %s is left.", self._target.endpoint.location, exc_info=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of both queues."""
         self._close(self._source)
         self._close(self._target)

@@ -97,7 +97,7 @@ class Relay:
         )
 
     def prepare(self) -> None:
-        """Open both queues, and add the relay's subscriber to the source: from now on messages wait for it.
+        """Look for both queues, and add the relay's subscriber to the source: from now on messages wait for it.
 
         ``run`` does so by itself.
 
@@ -106,7 +106,10 @@ class Relay:
         :raise SettingsMismatchError: the subscriber exists, but would give messages up
         """
         with self._exclusively():
-            self._forwarder.connect()
+            try:
+                self._forwarder.connect()
+            finally:
+                self._forwarder.close()
 
     def run(self, drain: bool = False) -> int:
         """Forward until ``stop`` or a signal; return how many messages the target has stored.

@@ -23,7 +23,7 @@ STEPS = [
     "Source.take",
     "Bookmark.arrived",
     "Bookmark.put",
-    "Bookmark.follow",
+    "Bookmark._seek",
     "Target.send",
     "Source.settle",
     "Target.confirmed",
@@ -62,7 +62,7 @@ def die_at(here: Here, step: str, when: str, times: int, source: str, target: st
         return original(*arguments, **options) if when == "before" else result
 
     setattr(OWNERS[owner], name, replaced)
-    if step == "Bookmark.follow":
+    if step == "Bookmark._seek":
         from persipubsub.relay import bookmark
 
         bookmark._FOLLOW = 0.0  # type: ignore[misc]
