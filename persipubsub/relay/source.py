@@ -1,5 +1,7 @@
 """The end of a relay that takes messages, in order, with nobody else at work."""
 
+import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -15,6 +17,10 @@ PREFIX: Final = "relay/"
 _BUDGET: Final = 16 << 20
 #: The first batch, before anything is known about the size of messages.
 _FIRST_BATCH: Final = 16
+
+#: Seconds to wait for what a dead relay held, before what was taken is given back for others.
+_PATIENCE: Final = (3.0, 6.0)
+_LOOK_AGAIN: Final = 0.1
 
 
 class SomebodyElseError(Exception):
@@ -36,6 +42,8 @@ class Source:
         self._subscriber: Subscriber[bytes] | None = None
         #: Whether what a predecessor held may still come back; all of it goes before anything newer.
         self._gathering = True
+        #: What lies before it was delivered to somebody before.
+        self._position = 0
         self._last_id = -1
         #: Whether the last batch went back behind one before it: its messages may have been forwarded.
         self.went_back = False
@@ -70,6 +78,7 @@ class Source:
             each for each in control.statistics().subscribers if each.identifier == self._identifier
         )
         self._gathering = True
+        self._position = self.statistics().position
         self._subscriber = environment.new_subscriber(self._identifier)
 
     def close(self) -> None:
@@ -108,25 +117,42 @@ class Source:
         return messages
 
     def _gather(self, deadline: float | None, before: Callable[[], object]) -> list[Message[bytes]]:
-        """Take all that was delivered before and came back; not every engine gives it back in order."""
-        position = self.statistics().position
+        """Take all that was delivered before and came back; not every engine gives it back in order.
+
+        Where the death of a relay shows only when its leases end, what is taken is kept in hand for a while, until
+        the rest comes: given back at once it would come before that again and again.
+        """
+        if self._subscriber is None:
+            raise RuntimeError("The source is not open.")
+        sees_death = self._subscriber._holder.engine().capabilities.sees_death
+        patience = time.monotonic() + (0.0 if sees_death else random.uniform(*_PATIENCE))
         messages: list[Message[bytes]] = []
+        count: int | None = None
         while True:
-            more = self._take(deadline if not messages else 0.0, before)
+            more = self._take(deadline if not messages else 0.0, before, count)
             messages.extend(more)
-            if self._held_by_others(messages):
-                self._stand_back(messages)
-            if not more or max(message.id for message in more) >= position:
+            if more and more[-1].id < self._position:
+                # Old ones: there may be more of them.
+                count = self._batch
+                continue
+            if not self._held_by_others(messages):
                 break
+            if time.monotonic() >= patience:
+                self._stand_back(messages)
+            count = _FIRST_BATCH
+            time.sleep(_LOOK_AGAIN)
+            before()
         messages.sort(key=lambda message: message.id)
         self._gathering = False
         self._note(messages)
         return messages
 
-    def _take(self, deadline: float | None, before: Callable[[], object]) -> list[Message[bytes]]:
+    def _take(
+        self, deadline: float | None, before: Callable[[], object], count: int | None = None
+    ) -> list[Message[bytes]]:
         if self._subscriber is None:
             raise RuntimeError("The source is not open.")
-        messages = self._subscriber._holder.take(self._next_batch, deadline, None, before=before)
+        messages = self._subscriber._holder.take(count or self._next_batch, deadline, None, before=before)
         messages.sort(key=lambda message: message.id)
         return messages
 
@@ -138,7 +164,9 @@ class Source:
         return self.statistics().leased > len(messages)
 
     def _stand_back(self, messages: Sequence[Message[bytes]]) -> None:
-        self._gathering = True
+        if not self._gathering:
+            self._gathering = True
+            self._position = self.statistics().position
         if self._subscriber is not None:
             self._subscriber._holder.give_back_quietly(messages, None)
         raise SomebodyElseError
