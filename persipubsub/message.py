@@ -225,6 +225,11 @@ class Received(Generic[T]):
         return moment(self._delivery.sent_ns)
 
     @property
+    def expires(self) -> datetime.datetime | None:
+        """Return from when on it is not delivered any more, in UTC, as its sender said; ``None``: never."""
+        return moment(self._delivery.expires_ns) if self._delivery.expires_ns else None
+
+    @property
     def first_received(self) -> datetime.datetime:
         """Return when this subscriber first took it, in UTC."""
         return moment(self._delivery.first_received_ns)

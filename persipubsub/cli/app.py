@@ -22,6 +22,7 @@ from persipubsub.cli import (
     metrics,
     prune,
     receive,
+    relay,
     restore,
     seek,
     send,
@@ -63,7 +64,7 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-_DAILY = (deploy, status, send, receive, work, tail, seek, prune, clear)
+_DAILY = (deploy, status, send, receive, work, relay, tail, seek, prune, clear)
 _WATCHING = (top, dashboard, metrics)
 _CARE = (check, doctor, backup, restore, compact, exporting, importing)
 for _command in (*_DAILY, *_WATCHING, *_CARE, bench, demo):

@@ -59,6 +59,7 @@ class Delivery(msgspec.Struct):
     delivery_count: int
     last_error: str | None
     missed: int
+    expires_ns: int = 0  # 0: never
 
     @property
     def receipt(self) -> Receipt:

@@ -22,7 +22,13 @@ OURS = [getattr(persipubsub, name) for name in persipubsub.__all__] + [config, s
 
 def test_there_are_recipes_and_patterns() -> None:
     assert len(RECIPES) == 10
-    assert set(EXAMPLE_NAMES) - set(RECIPES) == {"ephemeral", "graceful_shutdown", "pipeline", "web_service"}
+    assert set(EXAMPLE_NAMES) - set(RECIPES) == {
+        "edge_to_centre",
+        "ephemeral",
+        "graceful_shutdown",
+        "pipeline",
+        "web_service",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLE_NAMES if name not in VARYING])

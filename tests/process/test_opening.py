@@ -226,3 +226,22 @@ def test_killed_deployment_leaves_all_or_nothing(
     # Nothing for long, and then all of it.
     assert outcomes == sorted(outcomes)
     assert len(set(outcomes)) == 2
+
+
+def open_and_close(here: Here, path: pathlib.Path, times: int) -> None:
+    """Open a queue and close it again, so often."""
+    for _ in range(times):
+        with Environment(path) as env:
+            env.open_control()
+
+
+def test_the_note_of_the_boot_bears_that_many_open_and_close_at_once(
+    path: pathlib.Path, env: Environment, children: Children
+) -> None:
+    env.open_control().configure(durability=Durability.PROCESS)
+    env.close()
+    crew = [children.new("forkserver") for _ in range(3)]
+    for child in crew:
+        child.start(open_and_close, path, 150)
+    for child in crew:
+        child.returned()

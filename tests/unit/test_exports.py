@@ -31,8 +31,8 @@ METHODS = {
     "Publisher": "autosync close closed send send_many",
     "Subscriber": "ack close closed fileno get get_many identifier messages peek pop receive receive_many "
     "receive_message receive_to_top receive_view seek",
-    "Message": "ack data delivery_count extend first_received headers id last_error missed nack reject send sent size "
-    "subscriber topic",
+    "Message": "ack data delivery_count expires extend first_received headers id last_error missed nack reject send "
+    "sent size subscriber topic",
     "Messages": "close",
     "Worker": "run stop",
     "Backoff": "delay factor first jitter longest",

@@ -33,7 +33,7 @@ LAYERS = [
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},
-    {"aio", "care", "config", "deployment", "metrics", "testing", "tracing"},
+    {"aio", "care", "config", "deployment", "metrics", "relay", "testing", "tracing"},
     {"demo", "watch"},
     {"cli"},
 ]

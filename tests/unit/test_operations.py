@@ -154,7 +154,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
         name = path.name.replace("@.", "@billing.")
         (tmp_path / path.name).write_text(re.sub(r"/opt/app/bin/persipubsub", sys.executable, path.read_text()))
         names.append(str(tmp_path / name))
-    assert len(names) == 3
+    assert len(names) == 4
     if shutil.which("systemd-analyze"):
         found = subprocess.run(
             ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, timeout=60

@@ -126,4 +126,5 @@ def deliver(hold: Hold, *, first_received_ns: int, with_data: bool = True) -> De
         delivery_count=hold.count,
         last_error=hold.note.last_error if hold.note.exists else arrival.last_error,
         missed=0,
+        expires_ns=0 if arrival.expires_in_ns is None else arrival.sent_ns + arrival.expires_in_ns,
     )

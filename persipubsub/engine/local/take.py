@@ -148,6 +148,7 @@ def _deliver(
         hold.count,
         hold.error,
         hold.missed,
+        meta.expires_ns,
     )
 
 

@@ -91,6 +91,7 @@ def deliver(hold: Hold, *, with_data: bool = True) -> Delivery:
         delivery_count=hold.count,
         last_error=hold.last_error,
         missed=hold.missed,
+        expires_ns=message.expires_ns or 0,
     )
 
 

@@ -1,0 +1,202 @@
+"""A relay that does not know what arrived: it finds out, also when the target has long forgotten the ids."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from persipubsub import Environment, Publisher
+from persipubsub.errors import LeaseLostError, StorageError
+from persipubsub.relay import RelayState
+from persipubsub.relay.bookmark import Bookmark
+from persipubsub.relay.source import Source
+from persipubsub.relay.target import Target
+from tests.process.support import wait_until
+from tests.relay.support import NAME, forward, numbered, payloads, relay_of, running, subscribers, wait_for
+
+
+class DiedError(BaseException):
+    """Ends a relay where it stands, as its death would."""
+
+
+@pytest.fixture
+def forgetful(target: Environment) -> Environment:
+    """Return a target without any deduplication: only the bookmark can tell what arrived."""
+    target.open_control().configure(deduplication_window=0)
+    return target
+
+
+def failing(original: Callable[..., Any], error: type[BaseException], times: int = 1) -> Callable[..., Any]:
+    """Return a function that raises instead of ``original``, so many times."""
+    left = iter(range(times))
+
+    def replaced(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is not None:
+            raise error("on purpose")
+        return original(*arguments, **options)
+
+    return replaced
+
+
+@pytest.fixture
+def waiting(source: Environment, target: Environment) -> None:
+    """Let 20 messages wait for the relay."""
+    relay_of(source, target).prepare()
+    source.new_publisher().send_many(numbered(20))
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize("error", [StorageError, LeaseLostError, OSError, DiedError])
+def test_what_arrived_is_not_sent_again(
+    source: Environment, forgetful: Environment, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    monkeypatch.setattr(Source, "settle", failing(Source.settle, error))
+    early: list[bytes] = []
+    if error is DiedError:
+        with pytest.raises(DiedError):
+            forward(source, forgetful, batch=5)
+        assert len(subscribers(forgetful)) == 2
+        early = payloads(forgetful)
+        assert early == numbered(5)
+    relay = forward(source, forgetful, batch=5)
+    assert early + payloads(forgetful) == numbered(20)
+    assert relay.status().repeated == 5
+    assert subscribers(forgetful) == ["reader"]
+
+
+@pytest.mark.usefixtures("waiting")
+def test_without_the_bookmark_it_would_be_doubled(
+    source: Environment, forgetful: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tests above can fail: without what they test, messages are doubled."""
+    monkeypatch.setattr(Source, "settle", failing(Source.settle, StorageError))
+    monkeypatch.setattr(Bookmark, "arrived", lambda self: set())
+    forward(source, forgetful, batch=5)
+    assert payloads(forgetful) == numbered(5) + numbered(20)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_target_that_stored_and_then_failed(
+    source: Environment, forgetful: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_many, left = Publisher.send_many, iter(range(3))
+
+    def stored_and_failed(self: Publisher, *arguments: Any, **options: Any) -> Any:
+        result = send_many(self, *arguments, **options)
+        if next(left, None) is not None:
+            raise StorageError("stored, but nobody was told")
+        return result
+
+    relay = relay_of(source, forgetful, batch=5)
+    monkeypatch.setattr(Publisher, "send_many", stored_and_failed)
+    relay.run(drain=True)
+    assert payloads(forgetful) == numbered(20)
+    assert (relay.status().failures, relay.status().repeated) == (3, 15)
+
+
+@pytest.mark.usefixtures("waiting")
+@pytest.mark.parametrize(
+    ("side", "method"),
+    [(Target, "open"), (Target, "prepare"), (Target, "send"), (Source, "open"), (Source, "take"), (Source, "settle")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_it_overcomes_failures(
+    source: Environment, forgetful: Environment, monkeypatch: pytest.MonkeyPatch, side: type[Any], method: str
+) -> None:
+    monkeypatch.setattr(side, method, failing(getattr(side, method), StorageError, 4))
+    relay = forward(source, forgetful, batch=5)
+    assert payloads(forgetful) == numbered(20)
+    assert (relay.status().failures, relay.status().failing) == (4, 0)
+    assert "on purpose" in str(relay.status().last_error)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_others_may_publish_meanwhile(
+    source: Environment, forgetful: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Source, "settle", failing(Source.settle, DiedError))
+    with pytest.raises(DiedError):
+        forward(source, forgetful, batch=5)
+    forgetful.new_publisher().send_many([b"other"] * 300)
+    assert payloads(forgetful) == numbered(5) + [b"other"] * 300
+    forward(source, forgetful, batch=3)
+    assert payloads(forgetful) == numbered(15, 5)
+
+
+def test_two_sources_have_bookmarks_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Environment("memory:") as one, Environment("memory:") as other, Environment("memory:") as centre:
+        centre.new_control({"reader"}, deduplication_window=0.0)
+        for number, edge in enumerate((one, other)):
+            edge.new_control()
+            relay_of(edge, centre).prepare()
+            edge.new_publisher().send(b"edge %d" % number)
+        monkeypatch.setattr(Source, "settle", failing(Source.settle, DiedError, 2))
+        for edge in (one, other):
+            with pytest.raises(DiedError):
+                forward(edge, centre)
+        assert len(subscribers(centre)) == 3
+        forward(one, centre)
+        forward(other, centre)
+        assert sorted(payloads(centre)) == [b"edge 0", b"edge 1"]
+        assert subscribers(centre) == ["reader"]
+
+
+def test_while_messages_flow_the_bookmark_follows_and_then_goes(
+    source: Environment, target: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persipubsub.relay.bookmark._FOLLOW", 0.0)
+    monkeypatch.setattr("persipubsub.relay.bookmark._REST", 0.0)
+    monkeypatch.setattr("persipubsub.relay.forwarder._GLANCE", 0.01)
+    relay = relay_of(source, target, batch=1)
+    relay.prepare()
+    source.new_publisher().send_many(numbered(20))
+    with running(relay):
+        assert wait_for(target, 20) == numbered(20)
+        wait_until(lambda: subscribers(target) == ["reader"], "the bookmark goes")
+        wait_until(lambda: target.open_control().statistics().messages == 0, "nothing is kept")
+        source.new_publisher().send(b"one more")
+        assert wait_for(target, 1) == [b"one more"]
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_bookmark_that_was_left_is_removed_when_nothing_waits(
+    source: Environment, target: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Target, "confirmed", failing(Target.confirmed, DiedError))
+    with pytest.raises(DiedError):
+        forward(source, target)
+    assert len(subscribers(target)) == 2
+    with source.new_subscriber(f"relay/{NAME}") as subscriber:
+        for message in subscriber.messages(timeout=0):
+            message.ack()
+    payloads(target)
+    forward(source, target)
+    assert subscribers(target) == ["reader"]
+    assert target.open_control().statistics().messages == 0
+
+
+# -- two of a name ----------------------------------------------------------------------------------
+
+
+def test_a_second_relay_stands_by(source: Environment, target: Environment) -> None:
+    relay = relay_of(source, target)
+    relay.prepare()
+    source.new_publisher().send_many(numbered(30))
+    with Environment(source.location) as other, other.new_subscriber(f"relay/{NAME}") as first:
+        held = first.get_many(10, timeout=0)
+        with running(relay):
+            wait_until(lambda: relay.status().state is RelayState.STANDBY, "it stands by")
+            assert payloads(target) == []
+            for message in held:
+                message.nack()
+            assert wait_for(target, 30) == numbered(30)
+
+
+def test_two_relays_of_a_name_keep_the_order(source: Environment, target: Environment) -> None:
+    relays = [relay_of(source.location, target.location, batch=3) for _ in range(2)]
+    relays[0].prepare()
+    publisher = source.new_publisher()
+    with running(relays[0]), running(relays[1]):
+        for number in numbered(60):
+            publisher.send(number)
+        assert wait_for(target, 60) == numbered(60)
