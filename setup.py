@@ -10,7 +10,7 @@ DASHBOARD = [*CLI, "starlette>=1.10,<2", "uvicorn>=0.50,<1"]
 METRICS = [*CLI, "prometheus_client>=0.23,<1"]
 OTEL = ["opentelemetry-api>=1.40,<2"]
 NATS = ["nats-py[nkeys]>=2.14,<3"]
-DOCS = ["sphinx>=8,<10", "furo>=2025.9.25", "sphinx-icontract>=2.0.3,<3"]
+DOCS = ["sphinx>=8,<10", "furo>=2025.9.25", "sphinx-icontract>=2.0.3,<3", "myst-parser>=4,<6"]
 
 setup(
     name="persipubsub",

@@ -1,7 +1,10 @@
 """How the documentation is built: ``python -m sphinx -W -n -b html docs docs/_build/html``."""
 
+import shutil
 import sys
 from pathlib import Path
+
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
 # The tree that these pages describe, installed or not; and the extensions beside this file.
@@ -13,6 +16,7 @@ copyright = "persipubsub contributors, MIT license"
 version = release = "2"
 
 extensions = [
+    "myst_parser",  # the benchmarks write their page as Markdown
     "sphinx.ext.autodoc",
     "sphinx_icontract",
     "command_line",
@@ -51,3 +55,14 @@ python_maximum_signature_line_length = 88
 highlight_language = "none"
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
+
+
+def copy_plots(app: Sphinx, error: Exception | None) -> None:
+    """Put the plots beside the page of the benchmarks, which shows one for light and one for dark backgrounds."""
+    if error is None:
+        shutil.copytree(HERE / "plots", Path(app.outdir) / "plots", dirs_exist_ok=True)
+
+
+def setup(app: Sphinx) -> None:
+    """Add what is done at the end of a build."""
+    app.connect("build-finished", copy_plots)
