@@ -24,6 +24,8 @@ _CLAIM = bytes((_CLAIMED,))
 #: The byte of whoever took the slow way; the kernel's lock lets only one do so.
 _SLOW = WRITERS_AT + WRITERS - 1
 _END = WRITERS_AT + WRITERS
+#: Announcements before one takes the slow way.
+_TRIES = 20
 #: Attempts before the first sleep: most transactions take microseconds.
 _SPINS = 50
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
@@ -53,8 +55,11 @@ class WriteLock:
 
         :raise QueueBusyError: another process writes for more than ``timeout`` seconds
         """
-        if not self._is_alone():
-            self._acquire_slowly(timeout)
+        for _ in range(_TRIES):
+            if self._is_alone():
+                return
+            os.sched_yield()
+        self._acquire_slowly(timeout)
 
     def try_acquire(self) -> bool:
         """Keep the other processes' writers out, if none is writing now."""
