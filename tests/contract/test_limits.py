@@ -123,6 +123,21 @@ def test_losses_are_counted_for_those_who_needed_the_messages(queue: Queue) -> N
 
 
 @pytest.mark.needs("halving")
+def test_what_was_consumed_before_somebody_went_back_is_not_lost(queue: Queue) -> None:
+    queue.deploy(["a", "b"], max_messages=7)
+    queue.fill(6)
+    held, *others = queue.sub("a").get_many(3, timeout=0)
+    for message in others:
+        message.ack()
+    assert len(rest(queue.sub("b"))) == 6
+    queue.sub("a").seek(held.id)
+    assert queue.retained() == [1, 4, 5, 6]
+    queue.pub.send_many([b"x"] * 7)
+    assert queue.statistics().pruned_overflow == 4
+    assert [queue.figures(name).lost for name in ("a", "b")] == [4, 0]
+
+
+@pytest.mark.needs("halving")
 def test_the_gap_is_shown_where_it_happened(queue: Queue) -> None:
     queue.deploy(max_messages=10)
     queue.fill(10)
