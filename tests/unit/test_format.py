@@ -113,8 +113,7 @@ GOLDEN: list[tuple[msgspec.Struct, str]] = [
     ),
     (
         format.State(next_id=5000, doomed=((0, 40), (70, 300)), front=3, tail_messages=904, tail_bytes=90_400),
-        "dc0016cd138800000000010101000000000000000001009292002892"
-        "46cd012c03cd0388ce00016120",
+        "dc0016cd13880000000001010100000000000000000100929200289246cd012c03cd0388ce00016120",
     ),
     (
         format.Subscriber(

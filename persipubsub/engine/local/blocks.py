@@ -1,4 +1,4 @@
-"""How many messages there are in each block of ids, and how large they are: so that a part of a queue is counted quickly.
+"""How many messages are in each block of ids, and how large they are: a part of a queue is counted quickly by that.
 
 A block has a record once all its ids are given; the block of the next id is counted in ``State``. Up to
 ``State.front``, the block of the oldest message, nothing is kept: there the messages themselves are counted. So a
