@@ -64,6 +64,8 @@ def test_a_batch_above_the_mark_is_refused_and_nothing_happens(queue: Queue) -> 
         queue.pub.send_many([b"x"] * 4)
     with pytest.raises(MessageTooLargeError, match="max_bytes"):
         queue.pub.send_many([b"xxxxxx"] * 2)
+    with pytest.raises(QueueFullError, match="max_messages"):
+        queue.pub.send_many([b"xxxxxx"] * 4)  # above both
     with pytest.raises(MessageTooLargeError, match="max_bytes"):
         queue.pub.send(b"x" * 11)
     assert queue.retained() == [1, 2]

@@ -124,15 +124,15 @@ def _make_room(work: Work, messages: int, payload: int) -> None:
     """
     state, settings = work.state, work.settings
     most, most_bytes = settings.high_water_mark.max_messages, settings.high_water_mark.max_bytes
-    if most_bytes is not None and payload > most_bytes:
-        raise MessageTooLargeError(
-            f"{payload} bytes are to be sent at once, queue {work.store.path} holds {most_bytes} "
-            "(high_water_mark.max_bytes): send less at a time, or configure the queue."
-        )
     if most is not None and messages > most:
         raise QueueFullError(
             f"{messages} messages are to be sent at once, queue {work.store.path} holds {most} "
             "(high_water_mark.max_messages): send fewer at a time, or configure the queue."
+        )
+    if most_bytes is not None and payload > most_bytes:
+        raise MessageTooLargeError(
+            f"{payload} bytes are to be sent at once, queue {work.store.path} holds {most_bytes} "
+            "(high_water_mark.max_bytes): send less at a time, or configure the queue."
         )
     over = most is not None and state.messages + messages > most
     over_bytes = most_bytes is not None and state.payload_bytes + payload > most_bytes
