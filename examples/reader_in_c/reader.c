@@ -118,6 +118,18 @@ static void print_hex(Span s) { while (s.size) printf("%02x", *take(&s, 1)); }
 
 static Span *payloads;  /* in the order of the ids, as data_db and meta_db have the same keys */
 static uint64_t payload_count, message_count;
+static Span gone;  /* the ranges of ids that a limit took, but whose records are not deleted yet */
+static uint64_t gone_count;
+
+static int is_gone(uint64_t id) {
+    Span ranges = gone;
+    for (uint64_t n = gone_count; n; n--) {
+        if (count_of(&ranges, 0x90, 0xdc) != 2) fail("a range of ids is no pair");
+        uint64_t first = number_of(&ranges), end = number_of(&ranges);
+        if (first <= id && id < end) return 1;
+    }
+    return 0;
+}
 
 static void note_payload(Span key, Span value, int flags) {
     (void)key; (void)flags;
@@ -130,6 +142,9 @@ static void note_payload(Span key, Span value, int flags) {
 static void print_message(Span key, Span meta, int flags) {
     (void)flags;
     uint64_t id = big(&key, 8), sent = big(&meta, 8), checksum = big(&meta, 8);
+    if (message_count >= payload_count) fail("a message has no payload");
+    Span payload = payloads[message_count++];
+    if (is_gone(id)) return;
     int has = *take(&meta, 1);  /* 1: not before, 2: expires, 4: topic, 8: headers */
     printf("message %llu sent %llu checksum %016llx", (unsigned long long)id, (unsigned long long)sent,
            (unsigned long long)checksum);
@@ -140,9 +155,10 @@ static void print_message(Span key, Span meta, int flags) {
         for (uint64_t n = count_of(&meta, 0x80, 0xde); n; n--) {
             printf(" header "); print_text(text_of(&meta)); printf("="); print_hex(text_of(&meta));
         }
-    if (message_count >= payload_count) fail("a message has no payload");
-    printf(" payload "); print_hex(payloads[message_count++]); printf("\n");
+    printf(" payload "); print_hex(payload); printf("\n");
 }
+
+enum { DOOMED = 18 };  /* the place of that field in the state, from 0 */
 
 static void print_about(Span key, Span value, int flags) {
     (void)flags;
@@ -150,6 +166,11 @@ static void print_about(Span key, Span value, int flags) {
     if (key.size == 6 && !memcmp(key.at, "format", 6)) {
         if (count_of(&value, 0x90, 0xdc) < 2) fail("the format record is too short");
         printf("format "); print_text(text_of(&value)); printf(" %llu\n", (unsigned long long)number_of(&value));
+    }
+    if (key.size == 5 && !memcmp(key.at, "state", 5) && count_of(&value, 0x90, 0xdc) > DOOMED) {
+        for (int i = 0; i < DOOMED; i++) number_of(&value);
+        gone_count = count_of(&value, 0x90, 0xdc);
+        gone = value;
     }
 }
 

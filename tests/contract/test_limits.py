@@ -64,6 +64,8 @@ def test_a_batch_above_the_mark_is_refused_and_nothing_happens(queue: Queue) -> 
         queue.pub.send_many([b"x"] * 4)
     with pytest.raises(MessageTooLargeError, match="max_bytes"):
         queue.pub.send_many([b"xxxxxx"] * 2)
+    with pytest.raises(QueueFullError, match="max_messages"):
+        queue.pub.send_many([b"xxxxxx"] * 4)  # above both
     with pytest.raises(MessageTooLargeError, match="max_bytes"):
         queue.pub.send(b"x" * 11)
     assert queue.retained() == [1, 2]
@@ -120,6 +122,21 @@ def test_losses_are_counted_for_those_who_needed_the_messages(queue: Queue) -> N
     for name, count in (("all", 3), ("half", 3), ("none", 1)):
         assert len(rest(queue.sub(name))) == count
     assert [queue.figures(name).lost for name in ("all", "half", "none")] == [2, 1, 0]
+
+
+@pytest.mark.needs("halving")
+def test_what_was_consumed_before_somebody_went_back_is_not_lost(queue: Queue) -> None:
+    queue.deploy(["a", "b"], max_messages=7)
+    queue.fill(6)
+    held, *others = queue.sub("a").get_many(3, timeout=0)
+    for message in others:
+        message.ack()
+    assert len(rest(queue.sub("b"))) == 6
+    queue.sub("a").seek(held.id)
+    assert queue.retained() == [1, 4, 5, 6]
+    queue.pub.send_many([b"x"] * 7)
+    assert queue.statistics().pruned_overflow == 4
+    assert [queue.figures(name).lost for name in ("a", "b")] == [4, 0]
 
 
 @pytest.mark.needs("halving")

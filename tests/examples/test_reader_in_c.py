@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from persipubsub import Draft, Durability, Environment, Retention
+from persipubsub import Draft, Durability, Environment, HighWaterMark, Retention, Strategy
 from tests.examples.support import EXAMPLES, page_of
 
 SOURCE = EXAMPLES / "reader_in_c" / "reader.c"
@@ -90,6 +90,19 @@ def test_it_reads_after_deletions(reader: Path, tmp_path: Path) -> None:
                 message.ack()
         kept = [(message.id, message.data) for message in env.browse()]
     assert 0 < len(kept) < 100
+    lines = [line.split(" ") for line in read(reader, tmp_path / "queue" / "data.mdb") if line.startswith("message")]
+    assert [(int(line[1]), bytes.fromhex(line[-1])) for line in lines] == kept
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
+def test_it_passes_what_a_limit_took_and_is_not_deleted_yet(reader: Path, tmp_path: Path, strategy: Strategy) -> None:
+    with Environment(tmp_path / "queue") as env:
+        env.new_control({"ann"}, HighWaterMark(max_messages=1000), strategy=strategy)
+        publisher = env.new_publisher()
+        publisher.send_many([b"%d" % number for number in range(1000)])
+        publisher.send(b"one more")
+        kept = [(message.id, message.data) for message in env.browse()]
+    assert len(kept) == 501
     lines = [line.split(" ") for line in read(reader, tmp_path / "queue" / "data.mdb") if line.startswith("message")]
     assert [(int(line[1]), bytes.fromhex(line[-1])) for line in lines] == kept
 

@@ -5,6 +5,7 @@ sequence of operations, reopenings included, after which the two differ in an an
 statistics, or in what ``check`` finds.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -29,7 +30,7 @@ from hypothesis.stateful import (
 
 from persipubsub.engine.base import OWNER_DIED, Delivery, Engine, Entry, Receipt
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import create_local, open_local, opening
+from persipubsub.engine.local import blocks, create_local, doom, open_local, opening, prune
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.operations import take_over_from_dead
 from persipubsub.engine.local.taker import at_desk
@@ -93,6 +94,15 @@ class Hands(Clock):
         return self.boot
 
 
+#: So that a few messages fill blocks, and what limits took lies around for a while before it is deleted.
+SMALL = (
+    (blocks, "SIZE", 4),
+    (prune, "AT_ONCE", 1),
+    (doom, "SLICE", 1),
+    (doom, "MOST_RANGES", 2),
+)
+
+
 class Held(msgspec.Struct):
     """One take, as both engines know it."""
 
@@ -110,8 +120,9 @@ class Twins(RuleBasedStateMachine):
         shared_memory = pathlib.Path("/dev/shm")
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=shared_memory if shared_memory.is_dir() else None))
         self.clock = Hands()
-        self.patch = mock.patch.object(opening, "clock", self.clock)
-        self.patch.start()
+        self.patches = contextlib.ExitStack()
+        for thing, name, value in ((opening, "clock", self.clock), *SMALL):
+            self.patches.enter_context(mock.patch.object(thing, name, value))
         self.taken: list[Held] = []
         self.batch: list[Held] = []
         self.started = False
@@ -135,7 +146,7 @@ class Twins(RuleBasedStateMachine):
             self.local.close()
             self.memory.close()
             self.keeper.close()
-        self.patch.stop()
+        self.patches.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -- asking both ---------------------------------------------------------------------------------

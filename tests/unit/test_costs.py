@@ -14,10 +14,22 @@ from typing import Any
 import pytest
 
 from persipubsub.engine.base import Engine, Entry
-from persipubsub.engine.local import create_local, open_local
+from persipubsub.engine.clock import Clock
+from persipubsub.engine.local import blocks, create_local, open_local, opening
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 
 DAY = 86_400 * 1_000_000_000
+#: Calls to count the messages of two blocks.
+ONE_BY_ONE = 2 * blocks.SIZE * 13
+
+
+class Hands(Clock):
+    """A wall clock that the test turns."""
+
+    wall = 1_700_000_000 * 1_000_000_000
+
+    def wall_ns(self) -> int:
+        return self.wall
 
 
 def entry(data: bytes = b"data", delay_ns: int = 0) -> Entry:
@@ -110,19 +122,64 @@ def test_expiry_looks_only_at_what_it_deletes(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
-def test_an_overflow_prune_looks_only_at_what_it_deletes(tmp_path: pathlib.Path, strategy: Strategy) -> None:
+def test_an_overflow_prune_of_many_costs_hardly_more_than_one_of_few(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy
+) -> None:
+    monkeypatch.setattr("persipubsub.engine.local.prune.AT_ONCE", 0)
     found = []
-    for subscribers, most in ((1, 20), (50, 200), (300, 2000)):
+    for subscribers, most in ((1, 200), (300, 20_000), (1, 200_000)):
         mark = HighWaterMark(max_messages=most)
         with opened(tmp_path / str(most), subscribers, high_water_mark=mark, strategy=strategy) as engine:
             engine.put([entry()] * most)
-            engine.put([entry()])
-            engine.put([entry()] * (most - most // 2 - 1))
-            assert engine.statistics().messages == most
             found.append(counted(partial(engine.put, [entry()])))
-            assert engine.statistics().pruned_overflow == most // 2 * 2
-    # A constant, and the same for each message that is deleted: 10, 100 and 1000 of them.
-    assert found[2] - found[1] == pytest.approx((found[1] - found[0]) * 10, rel=0.01)
+            statistics = engine.statistics()
+            assert (statistics.messages, statistics.pruned_overflow) == (most // 2 + 1, most // 2)
+    # One block of messages is counted one by one at each end, at most, and what lies between block by block.
+    few, many, most_of_all = found
+    assert many - few < ONE_BY_ONE
+    assert most_of_all - few < ONE_BY_ONE + 100_000 / blocks.SIZE * 20
+
+
+@pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
+def test_a_send_after_a_prune_deletes_a_slice(tmp_path: pathlib.Path, strategy: Strategy) -> None:
+    found = []
+    for most in (2_000, 20_000):
+        mark = HighWaterMark(max_messages=most)
+        with opened(tmp_path / str(most), high_water_mark=mark, strategy=strategy) as engine:
+            engine.put([entry()] * most)
+            engine.put([entry()])
+            found.append(calls(partial(engine.put, [entry()])))
+    assert found[0] == pytest.approx(found[1], rel=0.01)
+
+
+def test_expiry_of_many_costs_hardly_more_than_of_few(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persipubsub.engine.local.prune.AT_ONCE", 0)
+    found = []
+    for backlog in (200, 20_000):
+        clock = Hands()
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "clock", clock)
+            with opened(tmp_path / str(backlog), high_water_mark=HighWaterMark(message_timeout=3600)) as engine:
+                engine.put([entry()] * backlog)
+                clock.wall += DAY
+                found.append(counted(partial(engine.put, [entry()])))
+                statistics = engine.statistics()
+                assert (statistics.messages, statistics.pruned_timeout) == (1, backlog)
+    assert found[1] - found[0] < ONE_BY_ONE
+
+
+def test_what_a_log_has_consumed_goes_in_one_step(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persipubsub.engine.local.prune.AT_ONCE", 0)
+    found = []
+    for backlog in (200, 20_000):
+        mark = HighWaterMark(max_bytes=backlog)
+        with opened(tmp_path / str(backlog), high_water_mark=mark, retention=Retention.LOG) as engine:
+            engine.put([entry(b"x")] * backlog)
+            assert engine.purge("s0000") == backlog
+            found.append(counted(partial(engine.put, [entry(b"x" * (backlog - 50))])))
+            statistics = engine.statistics()
+            assert (statistics.messages, statistics.pruned_overflow) == (51, backlog - 50)
+    assert found[1] - found[0] < ONE_BY_ONE
 
 
 def test_nobody_who_waits_costs_a_publisher_nothing(tmp_path: pathlib.Path) -> None:

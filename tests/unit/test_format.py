@@ -48,6 +48,7 @@ def test_the_names_of_the_sub_databases() -> None:
         b"subscriber_db",
         b"gone_db",
         b"deduplication_db",
+        b"block_db",
     )
     assert format.subscriber_db(b"data_db") == b"queue/data_db"
     keys = (format.KEY_FORMAT, format.KEY_IDENTITY, format.KEY_CREATED, format.KEY_STATE, format.SETTING_PREFIX)
@@ -108,7 +109,11 @@ GOLDEN: list[tuple[msgspec.Struct, str]] = [
             subscribers=1,
             low=298,
         ),
-        "dc0012cd012c02ce00011170cf17979cfe362a000001cd012a010100000000000000000100",
+        "dc0016cd012c02ce00011170cf17979cfe362a000001cd012a01010000000000000000010090000000",
+    ),
+    (
+        format.State(next_id=5000, doomed=((0, 40), (70, 300)), front=3, tail_messages=904, tail_bytes=90_400),
+        "dc0016cd13880000000001010100000000000000000100929200289246cd012c03cd0388ce00016120",
     ),
     (
         format.Subscriber(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from persipubsub.engine.base import Finding
-from persipubsub.engine.local import format, look, prune, roster
+from persipubsub.engine.local import blocks, format, look, prune, roster
 from persipubsub.engine.local.format import (
     AHEAD,
     DEAD,
@@ -20,6 +20,7 @@ from persipubsub.engine.local.format import (
     unpack_id,
 )
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.living import Messages, is_doomed
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.translate import UNREADABLE, unreadable
 from persipubsub.engine.local.work import Work
@@ -38,6 +39,7 @@ def check(store: Store) -> list[Finding]:
         try:
             work = Work(store, txn)
             findings.extend(_messages(work))
+            findings.extend(_blocks(work))
             positions: dict[int, int] = {}
             holders: dict[int, int] = {}
             there = roster.names(work)
@@ -59,24 +61,24 @@ def _messages(work: Work) -> Iterator[Finding]:
     state = work.state
     messages = size = 0
     last_sent = 0
-    data, meta = work.txn.cursor(db=work.data), work.txn.cursor(db=work.meta)
-    there, described = data.first(), meta.first()
+    data, meta = Messages(work, work.data), Messages(work, work.meta)
+    there, described = data.at(0), meta.at(0)
     while there or described:
-        message_id = unpack_id(data.key()) if there else 2**64
-        meta_id = unpack_id(meta.key()) if described else 2**64
+        message_id = data.id if there else 2**64
+        meta_id = meta.id if described else 2**64
         if message_id != meta_id:
             missing = "metadata" if message_id < meta_id else "payload"
             yield Finding(f"message {min(message_id, meta_id)}", f"it has no {missing}")
-        elif not format.is_intact(message_id, meta.value(), data.value()):
+        elif not format.is_intact(message_id, meta.value, data.value):
             yield Finding(f"message {message_id}", CHECKSUM)
         else:
-            sent = format.sent_at(meta.value())
+            sent = format.sent_at(meta.value)
             if sent < last_sent:
                 yield Finding(f"message {message_id}", "it was sent before the one before it")
             last_sent = sent
         if message_id <= meta_id:
             messages += 1
-            size += len(data.value())
+            size += len(data.value)
             there = data.next()
         if meta_id <= message_id:
             described = meta.next()
@@ -88,6 +90,30 @@ def _messages(work: Work) -> Iterator[Finding]:
         yield Finding("state", f"it counts {state.payload_bytes} bytes of payload, there are {size}")
     if last_sent > state.last_sent_ns:
         yield Finding("state", "the last message was sent later than it says")
+
+
+def _blocks(work: Work) -> Iterator[Finding]:
+    state = work.state
+    last_end = 0
+    for start, end in state.doomed:
+        if not last_end <= start < end <= state.next_id:
+            yield Finding("state", f"the range of deletions from {start} to {end} is out of order")
+        last_end = end
+    messages = Messages(work, work.data)
+    if messages.at(0) and messages.id // blocks.SIZE < state.front:
+        yield Finding("state", f"message {messages.id} lies before the block {state.front}")
+    following = (state.front + 1) * blocks.SIZE
+    known = {unpack_id(key) for key, _ in work.txn.cursor(db=work.blocks)} | {state.next_id // blocks.SIZE}
+    while messages.at(following):
+        block = messages.id // blocks.SIZE
+        known.discard(block)
+        if blocks.of(work, block) != blocks.count(work, block):
+            yield Finding(f"block {block}", "its messages are not counted right")
+        following = (block + 1) * blocks.SIZE
+    for block in known:
+        is_gone = any(start <= block * blocks.SIZE and (block + 1) * blocks.SIZE <= end for start, end in state.doomed)
+        if block > state.front and not is_gone and blocks.of(work, block) != (0, 0):
+            yield Finding(f"block {block}", "it counts messages that are not there")
 
 
 def _subscriber(desk: Desk, positions: dict[int, int], holders: dict[int, int]) -> Iterator[Finding]:
@@ -155,7 +181,9 @@ def _pending(work: Work, positions: dict[int, int], holders: dict[int, int]) -> 
     state = work.state
     counted: dict[bytes, dict[int, int]] = {POSITIONS: {}, HOLDERS: {}}
     for key, value in work.txn.cursor(db=work.pending):
-        counted.setdefault(bytes(key[:1]), {})[unpack_id(key, 1)] = unpack_id(value)
+        kind, message_id = bytes(key[:1]), unpack_id(key, 1)
+        if kind != HOLDERS or not is_doomed(state, message_id):
+            counted.setdefault(kind, {})[message_id] = unpack_id(value)
     for kind, expected, what in ((POSITIONS, positions, "positions"), (HOLDERS, holders, "holders")):
         if counted[kind] != expected:
             differing = sorted(set(counted[kind].items()) ^ set(expected.items()))[:5]
@@ -166,12 +194,12 @@ def _pending(work: Work, positions: dict[int, int], holders: dict[int, int]) -> 
     if state.low != lowest:
         yield Finding("state", f"the lowest position is {lowest}, not {state.low}")
     if work.settings.retention is Retention.CONSUMED:
-        cursor = work.txn.cursor(db=work.data)
-        there = cursor.first()
-        while there and unpack_id(cursor.key()) < min(state.swept, lowest):
-            if unpack_id(cursor.key()) not in holders:
-                yield Finding(f"message {unpack_id(cursor.key())}", "nobody needs it, but it was not deleted")
-            there = cursor.next()
+        messages = Messages(work, work.data)
+        there = messages.at(0)
+        while there and messages.id < min(state.swept, lowest):
+            if messages.id not in holders:
+                yield Finding(f"message {messages.id}", "nobody needs it, but it was not deleted")
+            there = messages.next()
 
 
 def _gone(work: Work) -> Iterator[Finding]:
@@ -182,9 +210,9 @@ def _gone(work: Work) -> Iterator[Finding]:
         start, gone = unpack_id(key), format.decode_gone(value)
         if not last_end <= start < gone.end <= work.state.next_id:
             yield Finding("pruned ranges", f"the range from {start} to {gone.end} is out of order")
-        cursor = work.txn.cursor(db=work.data)
-        if cursor.set_range(pack_id(start)) and unpack_id(cursor.key()) < gone.end:
-            yield Finding("pruned ranges", f"message {unpack_id(cursor.key())} was pruned, but it is there")
+        messages = Messages(work, work.data)
+        if messages.at(start) and messages.id < gone.end:
+            yield Finding("pruned ranges", f"message {messages.id} was pruned, but it is there")
         last_end = gone.end
     if number != work.state.gone:
         yield Finding("state", f"it counts {work.state.gone} pruned ranges, there are {number}")
@@ -192,11 +220,11 @@ def _gone(work: Work) -> Iterator[Finding]:
     first_dense = max(state.dense, state.low)
     lost = sum(gone.end - first for first, gone in prune.gone_between(work, first_dense, state.next_id))
     stored = 0
-    cursor = work.txn.cursor(db=work.meta)
-    there = cursor.set_range(pack_id(first_dense))
+    messages = Messages(work, work.meta)
+    there = messages.at(first_dense)
     while there:
         stored += 1
-        there = cursor.next()
+        there = messages.next()
     if state.subscribers and stored + lost != state.next_id - first_dense:
         yield Finding("ids", f"from {first_dense} on, ids are missing that no limit took")
 

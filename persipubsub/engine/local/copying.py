@@ -14,7 +14,7 @@ import lmdb
 
 from persipubsub.engine.base import Compaction
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import check, creating, files, format, locks, returning, roster
+from persipubsub.engine.local import check, creating, doom, files, format, locks, returning, roster
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.space import FULL
 from persipubsub.engine.local.store import Store
@@ -240,6 +240,7 @@ def compact(store: Store) -> Compaction:
     try:
         with store.read() as txn:  # it also follows a map that others have grown
             group_access = Work(store, txn).settings.group_access
+        doom.reclaim_all(store)
         before = _allocated(store)
         with store.writer.locked(), store.gate.alone(store.lock_timeout) as granted:
             if not granted:

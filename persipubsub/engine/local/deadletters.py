@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from persipubsub.engine.base import DeadLetterRecord
-from persipubsub.engine.local import format
+from persipubsub.engine.local import format, living
 from persipubsub.engine.local.format import DEAD, DELAYED, LEASED, OWN_DATA, READY, REQUEUED, Hold, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Transaction
@@ -57,7 +57,7 @@ def requeue(desk: Desk, ids: Sequence[int] | None) -> int:
         desk.record.dead -= 1
         number += 1
         waiting = message_id >= desk.record.position and not desk.has_ahead(message_id)
-        if waiting and desk.txn.get(key, db=desk.work.meta) is not None:
+        if waiting and living.meta(desk.work, message_id) is not None:
             desk.txn.delete(OWN_DATA + key, db=desk.db)  # after a seek it comes anyway
             continue
         desk.txn.put(REQUEUED + key, dead.meta, db=desk.db)

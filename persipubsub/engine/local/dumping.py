@@ -11,6 +11,7 @@ import msgspec
 from persipubsub.engine.local import format, look, roster
 from persipubsub.engine.local.format import AHEAD, DEAD, DELAYED, LEASED, OWN_DATA, READY, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.records import (
@@ -43,17 +44,17 @@ def export(store: Store, start: int, most: int, sink: Callable[[Record], None]) 
         work = Work(store, txn)
         if not start:
             page.append(_queue(work))
-        cursor = txn.cursor(db=work.data)
-        there = cursor.set_range(pack_id(start))
+        messages = Messages(work, work.data)
+        there = messages.at(start)
         while there:
-            message_id = unpack_id(cursor.key())
+            message_id = messages.id
             if len(page) >= most or size >= _MOST_BYTES:
                 following = message_id
                 break
-            data = bytes(cursor.value())
+            data = bytes(messages.value)
             size += len(data)
             page.append(_message(store, message_id, txn.get(pack_id(message_id), db=work.meta), data))
-            there = cursor.next()
+            there = messages.next()
         if following is None:
             for record in page:
                 sink(record)

@@ -21,6 +21,7 @@ from persipubsub.engine.local import (
     configuring,
     copying,
     deadletters,
+    doom,
     dumping,
     format,
     look,
@@ -108,6 +109,7 @@ class LocalEngine:
         while more:
             pruned, more = self._store.write(_prune_dangling, makes_room=True)
             number += pruned
+        doom.reclaim_all(self._store)
         return number
 
     # -- subscribers -------------------------------------------------------------------------------
@@ -292,5 +294,4 @@ class LocalEngine:
 
 
 def _prune_dangling(work: Work) -> tuple[int, bool]:
-    expired = prune.expire(work)
-    return expired + prune.sweep(work), expired == prune.EXPIRE or prune.has_more(work)
+    return prune.expire(work) + prune.sweep(work), prune.has_more(work)

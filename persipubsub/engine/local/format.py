@@ -20,9 +20,10 @@ PENDING_DB = b"pending_db"
 QUEUE_DB = b"queue_db"
 SUBSCRIBER_DB = b"subscriber_db"
 GONE_DB = b"gone_db"
+BLOCK_DB = b"block_db"
 DEDUPLICATION_DB = b"deduplication_db"
 #: Always there, besides one ``queue/<identifier>`` for each subscriber.
-FIXED_DBS = (DATA_DB, META_DB, PENDING_DB, QUEUE_DB, SUBSCRIBER_DB, GONE_DB, DEDUPLICATION_DB)
+FIXED_DBS = (DATA_DB, META_DB, PENDING_DB, QUEUE_DB, SUBSCRIBER_DB, GONE_DB, DEDUPLICATION_DB, BLOCK_DB)
 SUBSCRIBER_PREFIX = b"queue/"
 
 # Records in queue_db beside the settings, which stand under their own names.
@@ -84,6 +85,8 @@ REQUEUED = b"Z"
 OVERFLOW = 1
 TIMEOUT = 2
 
+# -- block_db: id // 1024 (8) -> messages (8) | bytes of payload (8) -----------------------------------
+
 # -- deduplication_db ------------------------------------------------------------------------------
 
 SEEN = b"i"
@@ -121,6 +124,13 @@ class State(msgspec.Struct, array_like=True):
     next_number: int = 1
     #: How many subscribers are ephemeral: somebody must look whether their owners live.
     ephemerals: int = 0
+    #: Ranges of ids, first and end (excluded), that limits took and whose records are not deleted yet; ascending.
+    doomed: tuple[tuple[int, int], ...] = ()
+    #: Up to this block (id // 1024) block_db is not kept; no message is in an earlier one.
+    front: int = 0
+    #: Messages and bytes of payload in the block of the next id; not kept if it is the front.
+    tail_messages: int = 0
+    tail_bytes: int = 0
 
 
 class Subscriber(msgspec.Struct, array_like=True):

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from persipubsub.engine.local import prune
-from persipubsub.engine.local.format import AHEAD, HOLDERS, LEASED, TIMEOUT, pack_id, unpack_id
+from persipubsub.engine.local import living, prune
+from persipubsub.engine.local.format import AHEAD, HOLDERS, LEASED, TIMEOUT
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.work import Work
 
 
@@ -15,11 +16,11 @@ def stored_between(work: Work, start: int, end: int) -> int:
     """
     dense = min(max(work.state.dense, start), end)
     number = end - dense - sum(gone.end - first for first, gone in prune.gone_between(work, dense, end))
-    cursor = work.txn.cursor(db=work.meta)
-    there = cursor.set_range(pack_id(start))
-    while there and unpack_id(cursor.key()) < dense:
+    messages = Messages(work, work.meta)
+    there = start < dense and messages.at(start)
+    while there and messages.id < dense:
         number += 1
-        there = cursor.next()
+        there = messages.next()
     return number
 
 
@@ -59,7 +60,7 @@ def losses_between(desk: Desk, start: int, end: int) -> tuple[int, int]:
 def waiting_between(desk: Desk, start: int, end: int) -> int:
     """Return how many messages between two ids wait for the subscriber."""
     ahead = ahead_between(desk, start, end)
-    done = sum(desk.txn.get(pack_id(found), db=desk.work.meta) is not None for found in ahead.settled + ahead.taken)
+    done = sum(living.meta(desk.work, found) is not None for found in ahead.settled + ahead.taken)
     return stored_between(desk.work, start, end) - done
 
 

@@ -6,7 +6,7 @@ indices, its counters and the pending counts in step; ``save`` writes the subscr
 
 from collections.abc import Iterator
 
-from persipubsub.engine.local import format, prune, roster
+from persipubsub.engine.local import format, living, prune, roster
 from persipubsub.engine.local.format import (
     AHEAD,
     DEAD,
@@ -97,13 +97,13 @@ class Desk:
             meta = self.txn.get(REQUEUED + key, db=self.db)
             data = self.txn.get(OWN_DATA + key, db=self.db)
         else:
-            meta = self.txn.get(key, db=self.work.meta)
+            meta = living.meta(self.work, message_id)
             data = self.txn.get(key, db=self.work.data)
         return None if meta is None or data is None else (meta, data)
 
     def exists(self, message_id: int, hold: Hold) -> bool:
         """Tell whether a message that is held is still there."""
-        return hold.own_copy or self.txn.get(pack_id(message_id), db=self.work.meta) is not None
+        return hold.own_copy or living.meta(self.work, message_id) is not None
 
     # -- moving between the three ----------------------------------------------------------------------
 

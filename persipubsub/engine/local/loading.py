@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import check, creating, format, prune, roster
+from persipubsub.engine.local import blocks, check, creating, format, prune, roster
 from persipubsub.engine.local.format import AHEAD, DEAD, OWN_DATA, REQUEUED, Hold, Meta, pack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Store
@@ -146,7 +146,7 @@ def _messages(work: Work, batch: list[tuple[MessageRecord, bytes]]) -> None:
             raise MessageError(f"Message {record.id} was sent before the one before it; nothing was created.")
         work.txn.put(key, data, append=True, db=work.data)
         work.txn.put(key, _pack(record, data), append=True, db=work.meta)
-        state.next_id = record.id + 1
+        blocks.append(work, record.id, len(data))
         state.last_sent_ns = record.sent_ns
         state.messages += 1
         state.payload_bytes += len(data)
@@ -220,7 +220,8 @@ def _dead(identifier: str, record: DeadRecord) -> Callable[[Work], None]:
 def _state(next_id: int) -> Callable[[Work], None]:
     def step(work: Work) -> None:
         state = work.state
-        state.next_id = state.dense = state.low = max(state.next_id, next_id)
+        blocks.advance(work, max(state.next_id, next_id))
+        state.dense = state.low = state.next_id
         state.swept = 1  # in the end everything is looked at that no subscriber turned out to need
 
     return step

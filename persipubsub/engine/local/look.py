@@ -3,10 +3,11 @@
 import os
 
 from persipubsub.engine.base import OwnerStatistics, Retained, Statistics, SubscriberStatistics
-from persipubsub.engine.local import format, gaps, owners, roster
+from persipubsub.engine.local import format, gaps, living, owners, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, OWNER, READY, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
-from persipubsub.engine.local.store import Store, Transaction
+from persipubsub.engine.local.living import Messages
+from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
 from persipubsub.errors import QueueDamagedError
 
@@ -49,9 +50,9 @@ def statistics(store: Store) -> Statistics:
 
 
 def _last_id(work: Work) -> int:
-    cursor = work.txn.cursor(db=work.data)
-    cursor.last()
-    return unpack_id(cursor.key())
+    messages = Messages(work, work.data)
+    messages.last()
+    return messages.id
 
 
 def _subscriber(work: Work, identifier: str, following: int) -> SubscriberStatistics:
@@ -108,12 +109,12 @@ def browse(store: Store, start: int, most: int, most_bytes: int = 16 << 20) -> l
     size = 0
     with store.read() as txn:
         work = Work(store, txn)
-        cursor = txn.cursor(db=work.data)
-        there = cursor.set_range(pack_id(max(start, 0)))
+        messages = Messages(work, work.data)
+        there = messages.at(max(start, 0))
         while there and len(found) < most and size < most_bytes:
-            message_id = unpack_id(cursor.key())
+            message_id = messages.id
             stored = txn.get(pack_id(message_id), db=work.meta)
-            data = bytes(cursor.value())
+            data = bytes(messages.value)
             if stored is None or not format.is_intact(message_id, stored, data):
                 raise QueueDamagedError(
                     f"Message {message_id} of queue {store.path} is damaged; run `persipubsub check` for the extent."
@@ -121,7 +122,7 @@ def browse(store: Store, start: int, most: int, most_bytes: int = 16 << 20) -> l
             meta = format.unpack_meta(stored)
             found.append(Retained(message_id, data, meta.headers, meta.topic, meta.sent_ns))
             size += len(data)
-            there = cursor.next()
+            there = messages.next()
     return found
 
 
@@ -130,27 +131,12 @@ def find_position(work: Work, identifier: str, *, back: int | None, sent_ns: int
     position = roster.read(work, identifier).position
     first, following = roster.bounds(work)
     if sent_ns is not None:
-        return _first_sent(work.txn, work, first, following, sent_ns)
-    cursor = work.txn.cursor(db=work.meta)
-    there = cursor.prev() if cursor.set_range(pack_id(position)) else cursor.last()
+        return living.first_sent(work, first, following, sent_ns)
+    messages = Messages(work, work.meta)
+    there = messages.before(position)
     for _ in range(back or 0):
         if not there:
             break
-        position = unpack_id(cursor.key())
-        there = cursor.prev()
+        position = messages.id
+        there = messages.prev()
     return max(position, first)
-
-
-def _first_sent(txn: Transaction, work: Work, first: int, following: int, sent_ns: int) -> int:
-    """Search, by halving, the first message sent at or after a time: times do not fall along the ids."""
-    low, high = first, following
-    cursor = txn.cursor(db=work.meta)
-    while low < high:
-        middle = (low + high) // 2
-        if not cursor.set_range(pack_id(middle)) or unpack_id(cursor.key()) >= high:
-            high = middle
-        elif format.sent_at(cursor.value()) < sent_ns:
-            low = unpack_id(cursor.key()) + 1
-        else:
-            high = middle
-    return unpack_id(cursor.key()) if cursor.set_range(pack_id(low)) else following

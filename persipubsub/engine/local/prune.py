@@ -8,17 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persipubsub.engine import events
-from persipubsub.engine.local import format
+from persipubsub.engine.local import blocks, doom, format
+from persipubsub.engine.local.blocks import Part
 from persipubsub.engine.local.format import HOLDERS, OVERFLOW, POSITIONS, TIMEOUT, pack_id, unpack_id
+from persipubsub.engine.local.living import Messages, first_sent, is_doomed
 from persipubsub.engine.local.work import Work
 from persipubsub.limits import Retention
 
 if TYPE_CHECKING:
     from persipubsub.engine.local.store import Store
 
-#: Consumed messages that one transaction deletes at most, and expired ones.
+#: Consumed messages that one transaction deletes at most.
 SWEEP = 1000
-EXPIRE = 10_000
+#: As many as limits take are deleted at once; more are doomed.
+AT_ONCE = 64
 
 
 # -- pending counts --------------------------------------------------------------------------------
@@ -94,13 +97,15 @@ def delete(work: Work, message_id: int) -> int | None:
     key = pack_id(message_id)
     txn, state = work.txn, work.state
     data = txn.get(key, None, work.data)
-    if data is None:
+    if data is None or (state.doomed and is_doomed(state, message_id)):
         return None
     size = len(data)
     txn.delete(key, b"", work.data)
     txn.delete(key, b"", work.meta)
     state.messages -= 1
     state.payload_bytes -= size
+    if message_id // blocks.SIZE > state.front:
+        blocks.remove(work, message_id, size)
     work.touched = True
     work.ring_for_room()
     return size
@@ -112,10 +117,10 @@ def _delete_consumed(work: Work, message_id: int) -> int:
     return delete(work, message_id) or 0
 
 
-def _take_away(work: Work, message_id: int) -> tuple[int, bool]:
-    """Delete a message that somebody may still need; return the size of its payload, and whether somebody held it."""
-    held = work.txn.delete(HOLDERS + pack_id(message_id), db=work.pending)
-    return delete(work, message_id) or 0, held
+def _take_away(work: Work, message_id: int) -> None:
+    """Delete a message that somebody may still need."""
+    work.txn.delete(HOLDERS + pack_id(message_id), db=work.pending)
+    delete(work, message_id)
 
 
 def sweep(work: Work, most: int = SWEEP) -> int:
@@ -128,10 +133,10 @@ def sweep(work: Work, most: int = SWEEP) -> int:
         return 0
     deleted = 0
     seen = 0
-    cursor = work.txn.cursor(db=work.data)
-    there = cursor.set_range(pack_id(state.swept))
+    messages = Messages(work, work.data)
+    there = messages.at(state.swept)
     while there and seen < most:
-        message_id = unpack_id(cursor.key())
+        message_id = messages.id
         if message_id >= state.low:
             break
         seen += 1
@@ -139,7 +144,7 @@ def sweep(work: Work, most: int = SWEEP) -> int:
         if not count(work, HOLDERS, message_id):
             _delete_consumed(work, message_id)
             deleted += 1
-        there = cursor.set_range(pack_id(message_id + 1))
+        there = messages.at(message_id + 1)
     else:
         if seen == most:
             return deleted
@@ -177,11 +182,31 @@ def forget_gone(work: Work) -> None:
 
 
 def _record_gone(work: Work, start: int, end: int, cause: int) -> None:
-    """Remember that a limit took the ids from ``start`` to ``end`` (excluded), for those who need them."""
+    """Remember, for those who need them, that a limit takes what is there from ``start`` to ``end`` (excluded)."""
     state = work.state
-    start = max(start, state.low)
+    if start < state.low:
+        state.dense = max(state.dense, min(end, state.low))  # who goes back to before finds holes
+        start = state.low
     if end <= start or not state.subscribers:
         return
+    for run_start, run_end in _runs(work, start, end):
+        _record_run(work, run_start, run_end, cause)
+    work.touched = True
+
+
+def _runs(work: Work, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the ranges of ids that have not been consumed: there are holes if somebody went back beyond them."""
+    dense = min(max(work.state.dense, start), end)
+    runs: list[tuple[int, int]] = [(dense, end)] if dense < end else []
+    messages = Messages(work, work.meta)
+    while dense > start and messages.before(dense) and messages.id >= start:
+        dense = messages.id
+        following = runs.pop()[1] if runs and runs[-1][0] == dense + 1 else dense + 1
+        runs.append((dense, following))
+    return runs
+
+
+def _record_run(work: Work, start: int, end: int, cause: int) -> None:
     cursor = work.txn.cursor(db=work.gone)
     # What the range covers of older ones keeps its own cause: only the rest is new.
     pieces = []
@@ -203,7 +228,6 @@ def _record_gone(work: Work, start: int, end: int, cause: int) -> None:
         pieces.append((at, end))
     for piece_start, piece_end in pieces:
         _merge_gone(work, piece_start, piece_end, cause)
-    work.touched = True
 
 
 def _merge_gone(work: Work, start: int, end: int, cause: int) -> None:
@@ -248,72 +272,80 @@ def gone_between(work: Work, start: int, end: int) -> list[tuple[int, format.Gon
 # -- limits ----------------------------------------------------------------------------------------
 
 
-def expire(work: Work, most: int = EXPIRE) -> int:
-    """Delete the oldest messages that are older than the message timeout; a bounded number of them."""
+def expire(work: Work) -> int:
+    """Delete the messages that are older than the message timeout; return how many."""
     timeout = work.settings.high_water_mark.message_timeout
-    if timeout is None or not work.state.messages:
+    state = work.state
+    if timeout is None or not state.messages:
         return 0
     cutoff = work.now_ns - int(timeout * 1e9)
-    cursor = work.txn.cursor(db=work.meta)
-    first = last = None
-    deleted = 0
-    needed = False
-    while deleted < most and cursor.first() and format.sent_at(cursor.value()) < cutoff:
-        last = unpack_id(cursor.key())
-        if first is None:
-            first = last
-        _, held = _take_away(work, last)
-        needed = needed or held or last >= work.state.low
-        deleted += 1
-    if first is not None and last is not None:
-        work.state.pruned_timeout += deleted
-        _record_gone(work, first, last + 1, TIMEOUT)
-        work.state.swept = max(work.state.swept, min(last + 1, work.state.low))
-        work.events.append(events.pruned_timeout(deleted, timeout, needed=needed))
-    return deleted
+    messages = Messages(work, work.meta)
+    if not messages.at(0) or format.sent_at(messages.value) >= cutoff:
+        return 0
+    first = messages.id
+    part = blocks.oldest(work, 0, first_sent(work, first, state.next_id, cutoff), state.messages + 1, 0)
+    needed = part.edge >= state.low or doom.next_held(work, first, part.edge + 1) <= part.edge
+    _record_gone(work, first, part.edge + 1, TIMEOUT)
+    _take_part(work, 0, part.edge + 1, part)
+    state.pruned_timeout += part.messages
+    state.swept = max(state.swept, min(part.edge + 1, state.low))
+    work.events.append(events.pruned_timeout(part.messages, timeout, needed=needed))
+    return part.messages
 
 
 def prune_oldest(work: Work, messages: int, payload: int) -> int:
     """Delete the oldest messages, at least so many and so many bytes of payload."""
-    return _prune(work, messages, payload, newest=False)
+    cursor = Messages(work, work.data)
+    if not cursor.at(0):
+        return 0
+    part = blocks.oldest(work, 0, work.state.next_id, messages, payload)
+    return _prune(work, "oldest", 0, part, cursor.id, part.edge + 1)
 
 
 def prune_newest(work: Work, messages: int, payload: int) -> int:
     """Delete the newest messages, at least so many and so many bytes of payload."""
-    return _prune(work, messages, payload, newest=True)
+    cursor = Messages(work, work.data)
+    if not cursor.last():
+        return 0
+    part = blocks.newest(work, messages, payload)
+    return _prune(work, "newest", part.edge, part, part.edge, cursor.id + 1)
 
 
-def _prune(work: Work, messages: int, payload: int, *, newest: bool) -> int:
-    cursor = work.txn.cursor(db=work.data)
-    deleted = freed = 0
-    low = high = None
-    while (deleted < messages or freed < payload) and (cursor.last() if newest else cursor.first()):
-        message_id = unpack_id(cursor.key())
-        freed += _take_away(work, message_id)[0]
-        deleted += 1
-        low = message_id if low is None else min(low, message_id)
-        high = message_id if high is None else max(high, message_id)
-    if low is not None and high is not None:
-        work.state.pruned_overflow += deleted
-        _record_gone(work, low, high + 1, OVERFLOW)
-        work.events.append(events.pruned_overflow("newest" if newest else "oldest", deleted, freed))
-    return deleted
+def _prune(work: Work, which: str, start: int, part: Part, first: int, end: int) -> int:
+    _record_gone(work, first, end, OVERFLOW)
+    _take_part(work, start, end, part)
+    work.state.pruned_overflow += part.messages
+    work.events.append(events.pruned_overflow(which, part.messages, part.size))
+    return part.messages
+
+
+def _take_part(work: Work, start: int, end: int, part: Part) -> None:
+    """Delete a part of the queue that somebody may still need: at once if it is small."""
+    if part.messages > AT_ONCE:
+        doom.doom(work, start, end, part.messages, part.size)
+        return
+    messages = Messages(work, work.data)
+    while messages.at(start) and messages.id < end:
+        start = messages.id
+        _take_away(work, start)
 
 
 def prune_consumed(work: Work, messages: int, payload: int) -> tuple[int, int]:
     """Delete, from a log, the oldest messages that every subscriber has consumed; return how many and their bytes."""
-    cursor = work.txn.cursor(db=work.data)
-    deleted = freed = 0
-    at = 0
-    while (deleted < messages or freed < payload) and cursor.set_range(pack_id(at)):
-        message_id = unpack_id(cursor.key())
-        if message_id >= work.state.low:
+    state = work.state
+    deleted = freed = start = 0
+    while deleted < messages or freed < payload:
+        cursor = Messages(work, work.data)
+        if not cursor.at(start) or cursor.id >= state.low:
             break
-        at = message_id + 1
-        if not count(work, HOLDERS, message_id):
-            freed += _delete_consumed(work, message_id)
-            deleted += 1
-    work.state.pruned_overflow += deleted
+        held = doom.next_held(work, cursor.id, state.low)
+        part = blocks.oldest(work, start, held, messages - deleted, payload - freed)
+        if part.messages:
+            _take_part(work, start, part.edge + 1, part)
+            state.dense = max(state.dense, part.edge + 1)
+            deleted, freed = deleted + part.messages, freed + part.size
+        start = held + 1 if part.edge + 1 >= held or not part.messages else part.edge + 1
+    state.pruned_overflow += deleted
     if deleted:
         work.events.append(events.pruned_consumed(deleted, freed))
     return deleted, freed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from persipubsub.engine import events
 from persipubsub.engine.base import Entry
-from persipubsub.engine.local import format, prune, removal
+from persipubsub.engine.local import blocks, doom, format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
 from persipubsub.engine.local.work import Work
 from persipubsub.errors import MessageTooLargeError, QueueFullError
@@ -68,10 +68,13 @@ class Publication:
                 if not state.unrouted:
                     work.events.append(events.unrouted())
                 state.unrouted += len(fresh)
-                state.next_id += len(fresh)
+                blocks.advance(work, state.next_id + len(fresh))
                 state.low = state.swept = state.next_id
         if state.swept < state.low:
             prune.sweep(work)
+        if state.doomed:
+            # Twice what is stored: records of what is gone never pile up.
+            doom.reclaim(work, 2 * len(fresh), max(doom.SLICE_BYTES, 2 * self.size))
         return ids
 
 
@@ -121,15 +124,15 @@ def _make_room(work: Work, messages: int, payload: int) -> None:
     """
     state, settings = work.state, work.settings
     most, most_bytes = settings.high_water_mark.max_messages, settings.high_water_mark.max_bytes
-    if most_bytes is not None and payload > most_bytes:
-        raise MessageTooLargeError(
-            f"{payload} bytes are to be sent at once, queue {work.store.path} holds {most_bytes} "
-            "(high_water_mark.max_bytes): send less at a time, or configure the queue."
-        )
     if most is not None and messages > most:
         raise QueueFullError(
             f"{messages} messages are to be sent at once, queue {work.store.path} holds {most} "
             "(high_water_mark.max_messages): send fewer at a time, or configure the queue."
+        )
+    if most_bytes is not None and payload > most_bytes:
+        raise MessageTooLargeError(
+            f"{payload} bytes are to be sent at once, queue {work.store.path} holds {most_bytes} "
+            "(high_water_mark.max_bytes): send less at a time, or configure the queue."
         )
     over = most is not None and state.messages + messages > most
     over_bytes = most_bytes is not None and state.payload_bytes + payload > most_bytes
@@ -162,6 +165,7 @@ def _write(work: Work, entries: Sequence[Entry], digests: Sequence[int], fresh: 
     """Append messages, which are the newest of all."""
     state, now = work.state, work.now_ns
     message_id = state.next_id
+    stored = state.payload_bytes
     payloads = []
     metas = []
     for index in fresh:
@@ -179,7 +183,13 @@ def _write(work: Work, entries: Sequence[Entry], digests: Sequence[int], fresh: 
             work.txn.cursor(database).putmulti(items, True, True, True)
     if not state.subscribers:
         state.low = state.swept = message_id  # a log without subscribers: all of it counts as consumed
-    state.next_id = message_id
+    if message_id // blocks.SIZE == state.next_id // blocks.SIZE:
+        state.next_id = message_id
+        state.tail_messages += len(payloads)
+        state.tail_bytes += state.payload_bytes - stored
+    else:
+        for index in fresh:
+            blocks.append(work, state.next_id, entries[index].size)
     state.last_sent_ns = now
     state.messages += len(payloads)
     state.published += len(payloads)

@@ -1,6 +1,6 @@
 """Subscribers that go: removed, cleared, or vanished with their owner."""
 
-from persipubsub.engine.local import format, prune, roster
+from persipubsub.engine.local import blocks, format, prune, roster
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.work import Work
 
@@ -58,6 +58,8 @@ def clear(work: Work) -> None:
         work.txn.drop(db, delete=False)
     state = work.state
     state.messages = state.payload_bytes = state.gone = 0
+    state.doomed = ()
+    blocks.clear(work)
     state.low = state.swept = state.next_id
     work.touched = True
     work.ring_for_room()

@@ -2,7 +2,8 @@
 
 from persipubsub.engine.base import Start
 from persipubsub.engine.local import format, prune
-from persipubsub.engine.local.format import Subscriber, unpack_id
+from persipubsub.engine.local.format import Subscriber
+from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.work import Work
 from persipubsub.errors import PositionError, SettingsMismatchError, UnknownSubscriberError
 from persipubsub.limits import SubscriberSettings
@@ -71,8 +72,8 @@ def settings_of(record: Subscriber) -> SubscriberSettings:
 
 def bounds(work: Work) -> tuple[int, int]:
     """Return the oldest retained id (the next one if there is none) and the next id."""
-    cursor = work.txn.cursor(db=work.data)
-    return (unpack_id(cursor.key()) if cursor.first() else work.state.next_id), work.state.next_id
+    messages = Messages(work, work.data)
+    return (messages.id if messages.at(0) else work.state.next_id), work.state.next_id
 
 
 def check_position(work: Work, position: int) -> None:

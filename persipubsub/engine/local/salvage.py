@@ -30,6 +30,7 @@ from persipubsub.engine.local.format import (
     Subscriber,
     unpack_id,
 )
+from persipubsub.engine.local.living import is_doomed
 from persipubsub.engine.local.pages import Node, Pages
 from persipubsub.engine.local.roster import settings_of
 from persipubsub.engine.records import (
@@ -188,8 +189,11 @@ class Found:
             self.next_id = max(self.next_id, max(self._messages) + 1)
 
     def _note(self, key: bytes, node: Node, which: int) -> None:
-        if len(key) == 8 and 0 < unpack_id(key) < 2**63:
-            self._messages.setdefault(unpack_id(key), ([], []))[which].append(node)
+        message_id = unpack_id(key) if len(key) == 8 else 0
+        if self.state is not None and is_doomed(self.state, message_id):
+            return  # a limit took it
+        if 0 < message_id < 2**63:
+            self._messages.setdefault(message_id, ([], []))[which].append(node)
 
     def _scan(self) -> None:
         """Look at every leaf page for messages that somebody may need and that nothing leads to any more."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from persipubsub.engine.base import Receipt
-from persipubsub.engine.local import format, gaps, prune, returning, roster
+from persipubsub.engine.local import gaps, living, prune, returning, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, READY, Hold
 from persipubsub.engine.local.holds import Desk
 from persipubsub.errors import LeaseLostError
@@ -83,7 +83,7 @@ def _settle_id(desk: Desk, message_id: int) -> bool:
             return exists
     if message_id < desk.record.position or desk.has_ahead(message_id):
         return False
-    if desk.txn.get(format.pack_id(message_id), db=desk.work.meta) is None:
+    if living.meta(desk.work, message_id) is None:
         return False
     desk.record.settled += 1
     desk.record.last_settled_ns = desk.work.now_ns

@@ -6,8 +6,9 @@ import msgspec
 
 from persipubsub.engine.base import Delivery
 from persipubsub.engine.local import format, gaps, prune, returning
-from persipubsub.engine.local.format import LEASED, READY, Hold, Meta, pack_id, unpack_id
+from persipubsub.engine.local.format import LEASED, READY, Hold, Meta, pack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.local.living import Messages, is_doomed
 from persipubsub.names import matches
 
 #: Messages that one take passes at most without delivering them (filtered, delayed, expired).
@@ -160,10 +161,11 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
     passed, ready, number = 0, len(taken), len(taken)
     exceptions = record.ahead or record.top
     expiring = work.settings.high_water_mark.message_timeout is not None
+    doomed = bool(work.state.doomed)
     while position < end and number < most and passed < PASSED:
         key = pack_id(position)
         stored = get(key, None, meta_db)
-        if stored is None:
+        if stored is None or (doomed and is_doomed(work.state, position)):
             position = _over_gap(desk, position)
             continue
         if exceptions and _is_exception(desk, position):
@@ -217,8 +219,8 @@ def _is_exception(desk: Desk, message_id: int) -> bool:
 
 def _over_gap(desk: Desk, position: int) -> int:
     """Return the next id that is there, counting what limits took in between."""
-    cursor = desk.txn.cursor(db=desk.work.meta)
-    following = unpack_id(cursor.key()) if cursor.set_range(pack_id(position)) else desk.work.state.next_id
+    messages = Messages(desk.work, desk.work.meta)
+    following = messages.id if messages.at(position) else desk.work.state.next_id
     gaps.pass_over(desk, position, following)
     return following
 
@@ -242,19 +244,19 @@ def _newest(desk: Desk, lease: Lease) -> Delivery | None:
     record, work = desk.record, desk.work
     deadline = _deadline(desk, lease)
     ready = sorted((message_id for message_id, _ in desk.each(READY)), reverse=True) if record.ready else []
-    cursor = desk.txn.cursor(db=work.meta)
-    there = cursor.last()
+    messages = Messages(work, work.meta)
+    there = messages.last()
     while there:
-        message_id = unpack_id(cursor.key())
+        message_id = messages.id
         if message_id < record.position or (ready and message_id < ready[0]):
             break
-        meta = _read_meta(cursor.value())
+        meta = _read_meta(messages.value)
         if meta is not None and _is_deliverable(desk, message_id, meta):
-            message = (cursor.value(), desk.txn.get(pack_id(message_id), db=work.data) or memoryview(b""))
+            message = (messages.value, desk.txn.get(pack_id(message_id), db=work.data) or memoryview(b""))
             delivery = _deliver(desk, message_id, Hold(top=True), meta, message, lease, deadline, 0)
             if delivery is not None:
                 return delivery
-        there = cursor.prev()
+        there = messages.prev()
     for message_id in ready:
         found = desk.get(READY, message_id)
         delivery = None if found is None else _take_ready(desk, message_id, found, lease, deadline, 0)

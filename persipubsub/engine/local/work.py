@@ -86,6 +86,7 @@ class Work:
 
     __slots__ = (
         "_before",
+        "blocks",
         "data",
         "deduplication",
         "events",
@@ -111,9 +112,16 @@ class Work:
         self.txn: Transaction = txn
         #: The number of the transaction.
         self.number: int = txn.id()
-        (self.data, self.meta, self.pending, self.queue, self.subscribers, self.gone, self.deduplication) = (
-            store.handles.fixed(txn)
-        )
+        (
+            self.data,
+            self.meta,
+            self.pending,
+            self.queue,
+            self.subscribers,
+            self.gone,
+            self.deduplication,
+            self.blocks,
+        ) = store.handles.fixed(txn)
         record = txn.get(format.KEY_STATE, None, self.queue)
         if record is None:
             raise QueueDamagedError(f"Queue {store.path} has no state record; restore it from a backup.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lmdb
 
 from persipubsub.engine.events import Event
+from persipubsub.engine.local import doom
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.operations import Operation
 from persipubsub.engine.local.sharing import Sharing
@@ -336,6 +337,8 @@ class Writer:
                     txn.abort()
                     store.handles.forget(opened)
                     return None
+            if work.state.doomed:
+                doom.reclaim(work, doom.SLICE)
             changed = work.finish()
             if not changed and not opened:
                 txn.abort()
