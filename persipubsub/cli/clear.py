@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from persipubsub.cli import completion, output
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli import completion, output, progress
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 
 NAME = "clear"
 HELP = """Drop all messages and subscribers of a queue.
@@ -41,14 +41,16 @@ def command(
         what = "all subscribers and messages" if subscriber is None else f"what waits for {subscriber!r}"
         if not yes:
             if not sys.stdin.isatty():
-                raise typer.BadParameter(f"This drops {what} of {directory}; confirm it with --yes.")
-            if not typer.confirm(f"Drop {what} of {directory}?", err=True):
+                raise typer.BadParameter(f"This drops {what} of {shown(directory)}; confirm it with --yes.")
+            if not typer.confirm(f"Drop {what} of {shown(directory)}?", err=True):
                 raise typer.Exit(1)
-        if subscriber is None:
-            number = control.statistics().messages
-            control.clear_all_subscribers()
-        else:
-            number = control.purge(subscriber)
+        with progress.working(f"clearing {shown(directory)}"):
+            if subscriber is None:
+                number = control.statistics().messages
+                control.clear_all_subscribers()
+            else:
+                number = control.purge(subscriber)
+        if subscriber is not None:
             what = f"{number} messages of {subscriber!r}"
     if as_json:
         output.print_json({"dropped": number})
