@@ -14,6 +14,7 @@ from persipubsub.cli import (
     compact,
     dashboard,
     dead_letters,
+    delete,
     demo,
     deploy,
     doctor,
@@ -64,7 +65,7 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-_DAILY = (deploy, status, send, receive, work, tail, seek, prune, clear)
+_DAILY = (deploy, status, send, receive, work, tail, seek, prune, clear, delete)
 _WATCHING = (top, dashboard, metrics)
 _CARE = (check, doctor, backup, restore, compact, exporting, importing)
 for _command in (*_DAILY, *_WATCHING, *_CARE, bench, demo):

@@ -1,11 +1,10 @@
 """``persipubsub clear``."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from persipubsub.cli import completion, output, progress
+from persipubsub.cli import asking, completion, output, progress
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 
 NAME = "clear"
@@ -39,11 +38,7 @@ def command(
     directory = find_queue(path, config, queue)
     with open_control(directory) as control:
         what = "all subscribers and messages" if subscriber is None else f"what waits for {subscriber!r}"
-        if not yes:
-            if not sys.stdin.isatty():
-                raise typer.BadParameter(f"This drops {what} of {shown(directory)}; confirm it with --yes.")
-            if not typer.confirm(f"Drop {what} of {shown(directory)}?", err=True):
-                raise typer.Exit(1)
+        asking.confirm(f"drop {what} of {shown(directory)}", yes)
         with progress.working(f"clearing {shown(directory)}"):
             if subscriber is None:
                 number = control.statistics().messages

@@ -531,6 +531,22 @@ def test_clear_takes_the_answer(shell: Shell, queue: pathlib.Path, answer: bytes
     assert set(shell("subscribers", "list", queue, "--json").json()) == left
 
 
+def test_delete(shell: Shell, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    with Environment(path) as environment:
+        environment.new_control({"a"})
+        assert "--yes" in shell("delete", path, code=2).err
+        assert "has it open" in shell("delete", path, "--yes", code=1).err
+        assert path.exists()
+        assert shell("delete", path, "--yes", "--force", "--json").json() == {"deleted": str(path)}
+    assert not path.exists()
+    shell("delete", path, "--yes", code=2)
+    path.mkdir()
+    (path / "mine").write_text("mine")
+    shell("delete", path, "--yes", "--force", code=2)
+    assert (path / "mine").exists()
+
+
 def test_check_says_what_is_wrong(shell: Shell, queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert shell("check", queue).out == "all is well\n"
     assert shell("check", queue, "--json").json() == {"findings": []}
