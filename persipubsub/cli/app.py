@@ -14,6 +14,7 @@ from persipubsub.cli import (
     compact,
     dashboard,
     dead_letters,
+    delete,
     demo,
     deploy,
     doctor,
@@ -45,7 +46,8 @@ app = typer.Typer(
 
     A queue is given by its directory, or by its name with --queue; then its directory is looked up in
     the deployment file given by --config, else by the variable PERSIPUBSUB_CONFIG, else in
-    ./persipubsub.json. If that file has only one queue, it need not be named.
+    ./persipubsub.json. If a file found so has only one queue, it need not be named: `persipubsub send hello`
+    sends to it. Of several words the first is the queue, and so is a word with a slash, as ./frames.
 
     Exit status: 0; 1 when the answer is no; 2 for wrong use, a bad configuration or a missing queue.
     """,
@@ -64,7 +66,7 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(WRONG)
 
 
-_DAILY = (deploy, status, send, receive, work, relay, tail, seek, prune, clear)
+_DAILY = (deploy, status, send, receive, work, relay, tail, seek, prune, clear, delete)
 _WATCHING = (top, dashboard, metrics)
 _CARE = (check, doctor, backup, restore, compact, exporting, importing)
 for _command in (*_DAILY, *_WATCHING, *_CARE, bench, demo):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, only, open_control, split
+from persipubsub.cli.target import ConfigOption, QueueOption, only, open_control, shown, split
 
 NAME = "backup"
 HELP = """Copy a queue that is in use into a new folder.
@@ -30,10 +30,10 @@ def command(
     as_json: output.JsonOption = False,
 ) -> None:
     """Back a queue up."""
-    path, rest = split(arguments, config, queue)
+    path, rest = split(arguments, config, queue, paths=True)
     target = pathlib.Path(only(rest, "the folder of the backup"))
     start = time.monotonic()
-    with open_control(path) as control, progress.working(f"backing up {path}"):
+    with open_control(path) as control, progress.working(f"backing up {shown(path)}"):
         size = control.backup(target)
     seconds = time.monotonic() - start
     if as_json:

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 from persipubsub.engine.opening import LocalOpener, opener_for
 
 NAME = "check"
@@ -40,7 +40,7 @@ def command(
     if repair is not None:
         _repair(directory, repair, as_json)
         return
-    with progress.working(f"checking {directory}"):
+    with progress.working(f"checking {shown(directory)}"):
         if isinstance(opener_for(directory), LocalOpener):
             findings = care.check_apart(directory)
         else:

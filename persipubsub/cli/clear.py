@@ -1,12 +1,11 @@
 """``persipubsub clear``."""
 
-import sys
 from typing import Annotated
 
 import typer
 
-from persipubsub.cli import completion, output
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli import asking, completion, output, progress
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 
 NAME = "clear"
 HELP = """Drop all messages and subscribers of a queue.
@@ -39,16 +38,14 @@ def command(
     directory = find_queue(path, config, queue)
     with open_control(directory) as control:
         what = "all subscribers and messages" if subscriber is None else f"what waits for {subscriber!r}"
-        if not yes:
-            if not sys.stdin.isatty():
-                raise typer.BadParameter(f"This drops {what} of {directory}; confirm it with --yes.")
-            if not typer.confirm(f"Drop {what} of {directory}?", err=True):
-                raise typer.Exit(1)
-        if subscriber is None:
-            number = control.statistics().messages
-            control.clear_all_subscribers()
-        else:
-            number = control.purge(subscriber)
+        asking.confirm(f"drop {what} of {shown(directory)}", yes)
+        with progress.working(f"clearing {shown(directory)}"):
+            if subscriber is None:
+                number = control.statistics().messages
+                control.clear_all_subscribers()
+            else:
+                number = control.purge(subscriber)
+        if subscriber is not None:
             what = f"{number} messages of {subscriber!r}"
     if as_json:
         output.print_json({"dropped": number})

@@ -4,7 +4,7 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 
 NAME = "compact"
 HELP = """Give the disk back what a queue does not use any more.
@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Compact a queue."""
     directory = find_queue(path, config, queue)
-    with open_control(directory) as control, progress.working(f"compacting {directory}"):
+    with open_control(directory) as control, progress.working(f"compacting {shown(directory)}"):
         done = control.compact()
     if as_json:
         output.print_json(msgspec.to_builtins(done))

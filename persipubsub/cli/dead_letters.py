@@ -101,7 +101,7 @@ def discard_command(
 def _settle(
     what: str, subscriber: str, arguments: list[str] | None, config: Any, queue: str | None, all_: bool, as_json: bool
 ) -> None:
-    path, rest = split(arguments, config, queue)
+    path, rest = split(arguments, config, queue, alone=not all_)
     if bool(rest) == all_:
         raise typer.BadParameter("Give either ids or --all.")
     if not all(text.isascii() and text.isdigit() and len(text) < 21 for text in rest):

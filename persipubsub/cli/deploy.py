@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from persipubsub import config as deployment
-from persipubsub.cli import output
-from persipubsub.cli.target import find_config
+from persipubsub.cli import output, progress
+from persipubsub.cli.target import ConfigOption, find_config
 from persipubsub.deployment import Action, Plan
 
 NAME = "deploy"
@@ -28,6 +28,7 @@ def command(
         pathlib.Path | None,
         typer.Argument(metavar="FILE", help="Deployment file; else PERSIPUBSUB_CONFIG, else ./persipubsub.json."),
     ] = None,
+    config: ConfigOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     prune: Annotated[
         bool,
@@ -36,10 +37,13 @@ def command(
     as_json: output.JsonOption = False,
 ) -> None:
     """Deploy a file."""
-    config = deployment.load(find_config(file))
-    plan = deployment.deploy(config, dry_run=dry_run, prune=prune)
+    if file is not None and config is not None:
+        raise typer.BadParameter("Give the deployment file once, as FILE or with --config.")
+    loaded = deployment.load(find_config(file or config))
+    with progress.working(f"{'comparing with' if dry_run else 'deploying'} {loaded.file}"):
+        plan = deployment.deploy(loaded, dry_run=dry_run, prune=prune)
     if as_json:
-        output.print_json({"root": str(config.root), "dry_run": dry_run, "rows": [row.as_dict() for row in plan.rows]})
+        output.print_json({"root": str(loaded.root), "dry_run": dry_run, "rows": [row.as_dict() for row in plan.rows]})
     else:
         _print(plan)
     if dry_run and plan.differs:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from persipubsub import config as deployment
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, has_config
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, has_config, shown
 
 if TYPE_CHECKING:
     from persipubsub import care
@@ -69,7 +69,7 @@ def _places(
     """Return the queues to look at by the names to show; one without a path is the machine alone."""
     if path is not None or queue is not None:
         found = find_queue(path, config, queue)
-        return {queue or str(found): found}
+        return {queue or shown(found): found}
     if config is None and not has_config():
         return {None: None}
     loaded = deployment.load(find_config(config))

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
 
 NAME = "export"
 HELP = """Write a queue as JSON Lines.
@@ -40,7 +40,7 @@ def command(
     directory = find_queue(path, config, queue)
     with open_control(directory) as control, _stream(file) as stream:
         total = control.statistics().messages
-        with progress.working(f"exporting {directory}", total) as report:
+        with progress.working(f"exporting {shown(directory)}", total) as report:
             number = control.export(stream, report)
     if file is not None and as_json:
         output.print_json({"file": str(file), "messages": number, "bytes": file.stat().st_size})

@@ -10,7 +10,7 @@ import typer
 
 from persipubsub import config as deployment
 from persipubsub.control import Control
-from persipubsub.engine.opening import opener_for
+from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.manager import QueueManager
 
@@ -83,8 +83,9 @@ def find_queues(
         raise typer.BadParameter("Give either directories of queues, or --queue (with --config), not both.")
     found: dict[str, str | pathlib.Path] = {}
     for text in locations:
-        if ":" in text and not os.path.exists(text):
-            found[text] = text
+        opener = opener_for(text)
+        if not isinstance(opener, LocalOpener):
+            found[opener.location] = text
             continue
         inside = QueueManager(text).names()
         for place in [pathlib.Path(text, name) for name in inside] or [pathlib.Path(text)]:
@@ -94,18 +95,37 @@ def find_queues(
 
 
 def split(
-    arguments: list[str] | None, config: pathlib.Path | None, queue: str | None
+    arguments: list[str] | None,
+    config: pathlib.Path | None,
+    queue: str | None,
+    *,
+    alone: bool = True,
+    paths: bool = False,
 ) -> tuple[pathlib.Path, list[str]]:
-    """Return the directory of the queue, and the arguments that follow it (all, with --queue or --config).
+    """Return the directory of the queue, and the arguments that follow it.
 
-    :raise typer.BadParameter: no queue is named
+    With ``--queue`` or ``--config`` all words are arguments; else the first one is the queue. Only where a deployment
+    file is found, a word that stands alone and has no slash is the argument, and the queue the only one of the file.
+
+    :param alone: a word alone can be an argument
+    :param paths: the argument is a path itself: a slash in it means nothing
+    :raise typer.BadParameter: no queue is named, or the first word could be either
     :raise ConfigError: the deployment file is wrong, or has no such queue
     """
     rest = list(arguments or [])
-    path = None
-    if queue is None and config is None and rest:
-        path = pathlib.Path(rest.pop(0))
-    return find_queue(path, config, queue), rest
+    if not rest or queue is not None or config is not None:
+        return find_queue(None, config, queue), rest
+    if not alone or len(rest) > 1 or not has_config() or (not paths and _is_location(rest[0])):
+        return find_queue(pathlib.Path(rest.pop(0)), None, None), rest
+    if not paths and os.path.isdir(rest[0]):
+        raise typer.BadParameter(
+            f"{rest[0]!r} is a directory here: write ./{rest[0]} for the queue in it, or name the queue with --queue."
+        )
+    return find_queue(None, None, None), rest
+
+
+def _is_location(word: str) -> bool:
+    return "/" in word or word in (".", "..")
 
 
 def only(rest: list[str], what: str) -> str:
@@ -115,8 +135,14 @@ def only(rest: list[str], what: str) -> str:
     """
     if len(rest) != 1:
         given = " ".join(rest) or "nothing"
-        raise typer.BadParameter(f"Give {what} (one argument after the queue), not: {given}.")
+        raise typer.BadParameter(f"Give {what} (one word after the queue), not: {given}.")
     return rest[0]
+
+
+def shown(path: pathlib.Path) -> str:
+    """Return a queue as it may be shown: a directory as it was given, a URL without its secrets."""
+    opener = opener_for(path)
+    return str(path) if isinstance(opener, LocalOpener) else opener.location
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, split
+from persipubsub.cli.target import ConfigOption, QueueOption, shown, split
 
 NAME = "import"
 HELP = """Make a queue of an export, or send its messages.
@@ -48,22 +48,22 @@ def command(
     from persipubsub import care
     from persipubsub.environment import Environment
 
-    path, rest = split(arguments, config, queue)
+    path, rest = split(arguments, config, queue, paths=True)
     if len(rest) > 1:
         raise typer.BadParameter(f"Give one file after the queue, not: {' '.join(rest)}.")
     if append and subscriber:
         raise typer.BadParameter("--subscriber is for a new queue; with --append all subscribers get the messages.")
-    with _stream(rest) as stream, progress.working(f"importing into {path}") as report:
+    with _stream(rest) as stream, progress.working(f"importing into {shown(path)}") as report:
         if append:
             with Environment(path) as environment:
                 done = care.import_messages(stream, environment, progress=report)
         else:
             done = care.import_queue(stream, path, subscribers=subscriber or None, progress=report)
     if as_json:
-        output.print_json({"path": str(path), **msgspec.to_builtins(done)})
+        output.print_json({"path": shown(path), **msgspec.to_builtins(done)})
     else:
         besides = [f"{number} {what}" for number, what in ((done.known, "known"), (done.expired, "expired")) if number]
-        typer.echo(f"{path}: {done.messages} messages" + (f" ({', '.join(besides)})" if besides else ""))
+        typer.echo(f"{shown(path)}: {done.messages} messages" + (f" ({', '.join(besides)})" if besides else ""))
 
 
 @contextlib.contextmanager

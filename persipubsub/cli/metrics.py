@@ -9,7 +9,7 @@ import typer
 
 from persipubsub import config as deployment
 from persipubsub.cli.extras import needing
-from persipubsub.cli.target import ConfigOption, QueueOption, find_config
+from persipubsub.cli.target import ConfigOption, QueueOption, find_config, shown
 from persipubsub.errors import PersipubsubError
 
 NAME = "metrics"
@@ -62,7 +62,7 @@ def _queues(
     if paths:
         if config is not None or queue is not None:
             raise typer.BadParameter("Give either directories of queues, or --config and --queue, not both.")
-        return {str(path): path for path in paths}
+        return {shown(path): path for path in paths}
     loaded = deployment.load(find_config(config))
     names = loaded.queues if queue is None else [queue]
     return {name: deployment.queue_path(loaded, name) for name in names}

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from persipubsub.cli import output
+from persipubsub.cli import output, progress
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, SubscriberOption, find_queue
 from persipubsub.environment import Environment
 from persipubsub.message import Message
@@ -54,7 +54,11 @@ def command(
         patience = 60.0
     directory = find_queue(path, config, queue)
     received = 0
-    with Environment(directory) as environment, environment.new_subscriber(subscriber) as receiver:
+    with (
+        Environment(directory) as environment,
+        environment.new_subscriber(subscriber) as receiver,
+        progress.working("receiving", wanted, beside=True) as report,
+    ):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         while wanted is None or received < wanted:
@@ -63,6 +67,7 @@ def command(
                     break
                 _write(message, folder, as_json)
             received += 1
+            report(received)
     if not received or (count is not None and received < count):
         raise typer.Exit(1)
 

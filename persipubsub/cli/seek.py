@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from persipubsub.cli import output
 from persipubsub.cli.position import parse_position
 from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, only, split
 from persipubsub.environment import Environment
@@ -28,9 +29,10 @@ def command(
     config: ConfigOption = None,
     queue: QueueOption = None,
     back: Annotated[int | None, typer.Option(min=1, metavar="N", help="Go back N messages.")] = None,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Move a subscriber."""
-    path, rest = split(arguments, config, queue)
+    path, rest = split(arguments, config, queue, alone=back is None)
     if back is not None and rest:
         raise typer.BadParameter("Give either a position or --back, not both.")
     position = None if back is not None else parse_position(only(rest, "a position, or --back"))
@@ -39,3 +41,9 @@ def command(
             receiver.seek(back=back)
         else:
             receiver.seek(position)
+        with environment.open_control() as control:
+            (now,) = (one for one in control.statistics().subscribers if one.identifier == subscriber)
+    if as_json:
+        output.print_json({"subscriber": subscriber, "position": now.position, "waiting": now.waiting})
+    else:
+        typer.echo(f"{subscriber}: {now.waiting} messages wait from id {now.position} on")

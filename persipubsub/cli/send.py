@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from persipubsub.cli import progress
 from persipubsub.cli.target import ConfigOption, QueueOption, split
 from persipubsub.environment import Environment
 from persipubsub.errors import MessageTooLargeError, QueueFullError
@@ -17,7 +18,7 @@ from persipubsub.publisher import Publisher
 NAME = "send"
 HELP = """Send messages and print their ids.
 
-The messages are the arguments after the queue, as UTF-8; or the files given by --file, one message
+The messages are the words after the queue, as UTF-8; or the files given by --file, one message
 each; or else the lines of the standard input, one message each, sent as they come.
 
 \b
@@ -49,9 +50,10 @@ def command(
         float | None, typer.Option(metavar="SECONDS", help="Wait at most so long for room (strategy block).")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no ids.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object with the id for each message.")] = False,
 ) -> None:
     """Send messages."""
-    path, texts = split(arguments, config, queue)
+    path, texts = split(arguments, config, queue, alone=not file)
     headers = _headers(header or [])
     options: dict[str, Any] = {
         "topic": topic,
@@ -61,30 +63,51 @@ def command(
     }
     if texts and file:
         raise typer.BadParameter("Give either messages or --file, not both.")
+    if quiet and as_json:
+        raise typer.BadParameter("Give either --quiet or --json, not both.")
     if deduplication_id is not None and len(texts) + len(file or []) != 1:
         raise typer.BadParameter("--deduplication-id is for one message: give one, as an argument or with --file.")
-    with Environment(path) as environment, environment.new_publisher() as publisher:
-        if file:
-            for one in file:
-                own = {"filename": one.name, **headers}
-                _print([publisher.send(one.read_bytes(), headers=own, timeout=timeout, **options)], quiet)
-            return
-        batches = iter([[text.encode("utf-8", "surrogateescape") for text in texts]]) if texts else _lines()
-        for batch in batches:
-            _print(_send(publisher, batch, headers, options, timeout), quiet)
+    typed = not texts and not file and sys.stdin.isatty()
+    with (
+        Environment(path) as environment,
+        environment.new_publisher() as publisher,
+        # Ids on a terminal show how far it is, and what is typed there must not be written over.
+        progress.working("sending", len(texts or file or []) or None, beside=not quiet, hidden=typed) as report,
+    ):
+        done = 0
+        for ids in _sent(publisher, texts, file or [], headers, options, timeout):
+            if not quiet:
+                _print(ids, as_json)
+            done += len(ids)
+            report(done)
 
 
-def _send(
-    publisher: Publisher, batch: list[bytes], headers: dict[str, str], options: dict[str, Any], timeout: float | None
-) -> list[int]:
-    drafts = [Draft(data, headers=headers or None, **options) for data in batch]
-    if len(drafts) > 1:
-        try:
-            return list(publisher.send_many(drafts, timeout=timeout))
-        except (MessageTooLargeError, QueueFullError):
-            # Together they do not fit, and nothing of them was stored; one by one they may.
-            pass
-    return [publisher.send(draft, timeout=timeout) for draft in drafts]
+def _sent(
+    publisher: Publisher,
+    texts: list[str],
+    files: list[pathlib.Path],
+    headers: dict[str, str],
+    options: dict[str, Any],
+    timeout: float | None,
+) -> Iterator[list[int]]:
+    """Send everything and give the ids, as soon as they are known."""
+    for one in files:
+        own = {"filename": one.name, **headers}
+        yield [publisher.send(one.read_bytes(), headers=own, timeout=timeout, **options)]
+    if files:
+        return
+    batches = iter([[text.encode("utf-8", "surrogateescape") for text in texts]]) if texts else _lines()
+    for batch in batches:
+        drafts = [Draft(data, headers=headers or None, **options) for data in batch]
+        if len(drafts) > 1:
+            try:
+                yield list(publisher.send_many(drafts, timeout=timeout))
+                continue
+            except (MessageTooLargeError, QueueFullError):
+                # Together they do not fit, and nothing of them was stored; one by one they may.
+                pass
+        for draft in drafts:
+            yield [publisher.send(draft, timeout=timeout)]
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
@@ -109,7 +132,6 @@ def _lines() -> Iterator[list[bytes]]:
         yield [rest]
 
 
-def _print(ids: list[int], quiet: bool) -> None:
-    if not quiet:
-        sys.stdout.write("".join(f"{message_id}\n" for message_id in ids))
-        sys.stdout.flush()
+def _print(ids: list[int], as_json: bool) -> None:
+    sys.stdout.write("".join(f'{{"id": {one}}}\n' if as_json else f"{one}\n" for one in ids))
+    sys.stdout.flush()

@@ -76,6 +76,7 @@ def add_command(
     topic_filter: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Such as 'camera.*' or 'camera.>'.")
     ] = None,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Add a subscriber; adding it again with the same settings changes nothing.
 
@@ -92,12 +93,17 @@ def add_command(
     if topic_filter is not None:
         given["topic_filter"] = topic_filter
     with open_control(path) as control:
+        existed = identifier in control.subscriber_ids
         control.add_subscriber(identifier, position, **given)
+    _tell(identifier, as_json, "was there already" if existed else "added", added=not existed)
 
 
 @app.command("remove")
 def remove_command(
-    arguments: IdentifierArgument = None, config: ConfigOption = None, queue: QueueOption = None
+    arguments: IdentifierArgument = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Remove a subscriber with everything that waits for it; exit status 1 if there was none.
 
@@ -107,35 +113,52 @@ def remove_command(
     identifier = only(rest, "the identifier of the subscriber")
     with open_control(path) as control:
         existed = control.remove_subscriber(identifier)
+    _tell(identifier, as_json, "removed" if existed else "there is no such subscriber", removed=existed)
     if not existed:
         raise typer.Exit(1)
 
 
 @app.command("pause")
-def pause_command(arguments: IdentifierArgument = None, config: ConfigOption = None, queue: QueueOption = None) -> None:
+def pause_command(
+    arguments: IdentifierArgument = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    as_json: output.JsonOption = False,
+) -> None:
     """Stop deliveries to a subscriber; its messages wait.
 
     Example: persipubsub subscribers pause ./queues/frames archive
     """
     path, rest = split(arguments, config, queue)
-    _pause(path, only(rest, "the identifier of the subscriber"), paused=True)
+    _pause(path, only(rest, "the identifier of the subscriber"), as_json, paused=True)
 
 
 @app.command("resume")
 def resume_command(
-    arguments: IdentifierArgument = None, config: ConfigOption = None, queue: QueueOption = None
+    arguments: IdentifierArgument = None,
+    config: ConfigOption = None,
+    queue: QueueOption = None,
+    as_json: output.JsonOption = False,
 ) -> None:
     """Go on with deliveries to a paused subscriber.
 
     Example: persipubsub subscribers resume ./queues/frames archive
     """
     path, rest = split(arguments, config, queue)
-    _pause(path, only(rest, "the identifier of the subscriber"), paused=False)
+    _pause(path, only(rest, "the identifier of the subscriber"), as_json, paused=False)
 
 
-def _pause(path: pathlib.Path, identifier: str, *, paused: bool) -> None:
+def _pause(path: pathlib.Path, identifier: str, as_json: bool, *, paused: bool) -> None:
     with open_control(path) as control:
         if paused:
             control.pause_subscriber(identifier)
         else:
             control.resume_subscriber(identifier)
+    _tell(identifier, as_json, "paused" if paused else "goes on", paused=paused)
+
+
+def _tell(identifier: str, as_json: bool, done: str, **result: bool) -> None:
+    if as_json:
+        output.print_json({"subscriber": identifier, **result})
+    else:
+        typer.echo(f"{identifier}: {done}")

@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import msgspec
 
 from persipubsub.retrying import SIGNALS, Backoff
 from persipubsub.worker import stopped_by
@@ -19,6 +22,30 @@ _HEALTHY = 10.0
 _GLANCE = 1.0
 #: Seconds beyond the handlers' grace until a process that does not end is killed.
 _PATIENCE = 5.0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What happened to a worker process.
+
+    :param event: ``started``, ``died`` (and another one follows), ``killed`` (because it did not stop), ``stopped``
+    :param pid: of the process
+    :param status: its exit status; negative: the signal that killed it
+    :param follows: seconds until another one is started in its place
+    """
+
+    event: Literal["started", "died", "killed", "stopped"]
+    pid: int
+    status: int | None = None
+    follows: float | None = None
+
+    def __str__(self) -> str:
+        """Return a line for a person."""
+        if self.event == "started":
+            return f"started worker {self.pid}"
+        if self.event == "killed":
+            return f"worker {self.pid} did not stop; killed"
+        line = f"worker {self.pid} {_describe(self.status or 0)}"
+        return line if self.follows is None else f"{line}; another one follows in {self.follows:.1f} s"
 
 
 class _Place:
@@ -40,13 +67,13 @@ class Supervisor:
     this process is gone, so that nobody is left behind.
     """
 
-    def __init__(self, command: Sequence[str], count: int, grace: float, report: Callable[[str], None]) -> None:
+    def __init__(self, command: Sequence[str], count: int, grace: float, report: Callable[[Event], None]) -> None:
         """Start nothing yet.
 
         :param command: arguments of the Python interpreter
         :param count: number of processes
         :param grace: seconds that a process needs at most to stop
-        :param report: gets a line for whatever happens
+        :param report: is told whatever happens
         """
         self._command = [sys.executable, *command]
         self._places = [_Place() for _ in range(count)]
@@ -94,7 +121,7 @@ class Supervisor:
             )
         place.line = mine
         place.started = time.monotonic()
-        self._report(f"started worker {place.process.pid}")
+        self._report(Event("started", place.process.pid))
 
     def _bury(self, place: _Place) -> None:
         process, line = place.process, place.line
@@ -107,7 +134,7 @@ class Supervisor:
         place.failures = 1 if now - place.started >= _HEALTHY else place.failures + 1
         delay = self._backoff.delay(place.failures)
         place.due = now + delay
-        self._report(f"worker {process.pid} {_describe(process.returncode)}; another one follows in {delay:.1f} s")
+        self._report(Event("died", process.pid, process.returncode, delay))
 
     def _wait(self, seconds: float) -> None:
         lines = [place.line for place in self._places if place.line is not None]
@@ -129,9 +156,10 @@ class Supervisor:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                self._report(f"worker {process.pid} did not stop; killed")
+                self._report(Event("killed", process.pid))
                 process.kill()
                 process.wait()
+            self._report(Event("stopped", process.pid, process.returncode))
         for place in self._places:
             if place.line is not None:
                 place.line.close()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import completion
-from persipubsub.cli.finding import find_config, find_queue, find_queues, has_config, only, open_control, split
+from persipubsub.cli.finding import find_config, find_queue, find_queues, has_config, only, open_control, shown, split
 
 __all__ = [
     "ConfigOption",
@@ -22,6 +22,7 @@ __all__ = [
     "has_config",
     "only",
     "open_control",
+    "shown",
     "split",
 ]
 

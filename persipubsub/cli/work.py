@@ -1,5 +1,6 @@
 """``persipubsub work``."""
 
+import datetime
 import pathlib
 import sys
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 import msgspec
 import typer
 
-from persipubsub.cli.supervision import Supervisor
+from persipubsub.cli import output
+from persipubsub.cli.supervision import Event, Supervisor
 from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, find_queue
 from persipubsub.environment import Environment
 
@@ -35,6 +37,9 @@ def command(
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Time that handlers get to finish at the stop.")
     ] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object for each process that starts or ends.")] = (
+        False
+    ),
 ) -> None:
     """Keep workers running."""
     # Here, because it loads asyncio, which no other command needs.
@@ -48,9 +53,15 @@ def command(
         environment.new_subscriber(subscriber).close()
     task = working.Task(location, subscriber, handler, concurrency, grace)
     arguments = ["-m", working.__name__, msgspec.json.encode(task).decode()]
-    Supervisor(arguments, processes, grace, _report).run()
+    Supervisor(arguments, processes, grace, _report_json if as_json else _report).run()
 
 
-def _report(line: str) -> None:
-    sys.stderr.write(f"persipubsub: {line}\n")
-    sys.stderr.flush()
+def _report(event: Event) -> None:
+    if event.event != "stopped":  # asked to, as they should
+        sys.stderr.write(f"persipubsub: {event}\n")
+        sys.stderr.flush()
+
+
+def _report_json(event: Event) -> None:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    output.print_json({"at": now, **msgspec.to_builtins(event)})

@@ -246,8 +246,16 @@ class JetStreamOpener:
 
         return open_jetstream(self._location)
 
-    def delete(self) -> bool:
-        """Delete the queue; return whether there was one."""
+    def delete(self, force: bool) -> bool:
+        """Delete the queue; return whether there was one.
+
+        :raise UnsupportedByEngineError: it is not forced, and who has it open cannot be told
+        """
+        if not force:
+            raise UnsupportedByEngineError(
+                f"Queue {self.location} is not deleted: a server does not tell who has it open. When nobody needs it "
+                "any more, force the deletion."
+            )
         _check_nats()
         from persipubsub.engine.jetstream.opening import delete_jetstream
 

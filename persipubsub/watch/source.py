@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import pathlib
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import msgspec
 
 from persipubsub.control import Control
 from persipubsub.engine.base import Statistics
+from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import QueueError, QueueNotFoundError
 
@@ -47,9 +47,10 @@ class Source:
     def __init__(self, name: str, location: Location) -> None:
         """Open nothing yet."""
         self.name = name
-        self.location = str(location)
+        opener = opener_for(location)
+        self.location = opener.location
         self._where = location
-        self._lasting = isinstance(location, str) and ":" in location and not pathlib.Path(location).exists()
+        self._lasting = not isinstance(opener, LocalOpener)
         self._environment: Environment | None = None
         self._lock = threading.Lock()
 

@@ -10,6 +10,9 @@ from persipubsub.errors import PersipubsubError, QueueBusyError, QueueNotFoundEr
 from persipubsub.watch.sampling import HISTORY, QueueView, Reading, State, Track
 from persipubsub.watch.source import Source
 
+#: Letting go of a queue takes at most so many seconds, with a server that may not answer any more.
+_PATIENCE = 2.0
+
 
 class _Reader:
     """Reads one queue in a thread of its own, which ends with the process whatever it waits for."""
@@ -22,7 +25,8 @@ class _Reader:
         self._since: float | None = None
         self.answered = threading.Event()
         self.reading: Reading | None = None
-        threading.Thread(target=self._run, name=f"watch {source.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=f"watch {source.name}", daemon=True)
+        self._thread.start()
 
     def ask(self) -> None:
         """Ask for a reading, unless the last one is still on its way."""
@@ -45,6 +49,11 @@ class _Reader:
     def close(self) -> None:
         self._closed = True
         self._asked.set()
+
+    def wait_closed(self) -> None:
+        """Wait until the queue is let go of, unless an answer is on its way."""
+        if self._since is None or self.answered.is_set():
+            self._thread.join(_PATIENCE)
 
     def _run(self) -> None:
         while True:
@@ -104,3 +113,5 @@ class Watch:
         self._executor.shutdown(wait=False)
         for reader in self._readers.values():
             reader.close()
+        for reader in self._readers.values():
+            reader.wait_closed()

@@ -54,9 +54,11 @@ class Work:
             [sys.executable, "-m", "persipubsub.cli", "work", *arguments],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.printed = ""
 
     def notes(self) -> list[list[str]]:
         """Return what the handlers wrote: process id, "began" or "ended", and the message."""
@@ -73,7 +75,7 @@ class Work:
     def end(self, number: signal.Signals = signal.SIGTERM) -> str:
         """Stop it; return what it said."""
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=BOUND)
+        self.printed, said = self.process.communicate(timeout=BOUND)
         return said
 
 
@@ -186,3 +188,20 @@ def test_what_is_wrong_is_said_once(folder: pathlib.Path, handler: str, more: li
     assert work.process.returncode == 2
     assert expected in said
     assert len(said.splitlines()) == 1
+
+
+def test_json_tells_of_every_process(folder: pathlib.Path) -> None:
+    """A script reads who started, died and stopped; people are not told twice."""
+    with Environment(folder / "queues" / "jobs") as env:
+        env.new_publisher().send_many([b"die", b"one"])
+        # The only queue of the deployment file here need not be named.
+        work = Work(folder, "handlers:handle", "--subscriber", "worker", "--json")
+        wait_until(lambda: work.done("ended") == {"die", "one"}, "both are handled")
+        said = work.end()
+    events = [json.loads(line) for line in work.printed.splitlines()]
+    assert [event["event"] for event in events] == ["started", "died", "started", "stopped"]
+    assert [event["pid"] for event in events[:2]] == [events[0]["pid"]] * 2
+    assert events[1]["status"] == 3
+    assert events[1]["follows"] > 0
+    assert events[3]["status"] == 0
+    assert "started worker" not in said

@@ -197,6 +197,12 @@ def test_deploy_shows_the_plan_and_does_it(shell: Shell, tmp_path: pathlib.Path)
     assert list(shell("subscribers", "list", "--queue", "one", "--json").json()) == ["a"]
 
 
+def test_deploy_takes_its_file_once(shell: Shell, tmp_path: pathlib.Path) -> None:
+    file = write_config(tmp_path, {"queues": {"one": {}}})
+    assert shell("deploy", "--config", file, "--dry-run", "--json", code=1).json()["rows"][0]["action"] == "create"
+    shell("deploy", file, "--config", file, code=2)
+
+
 def test_deploy_of_no_queues_says_so(shell: Shell, tmp_path: pathlib.Path) -> None:
     write_config(tmp_path, {"queues": {}})
     assert "no queues" in shell("deploy").out
@@ -235,12 +241,35 @@ def test_status_watch_goes_on_until_ctrl_c(queue: pathlib.Path) -> None:
         assert watching.wait(30) == 130
 
 
+def test_status_watch_shows_rates(shell: Shell, queue: pathlib.Path) -> None:
+    def look() -> Any:
+        assert watching.stdout is not None
+        return json.loads(watching.stdout.readline())["queues"][str(queue)]
+
+    with (
+        Environment(queue) as environment,
+        process("status", queue, "--json", "--watch", "--interval", 0.1, stdout=subprocess.PIPE) as watching,
+    ):
+        assert look()["rate_in"] is None  # there is nothing to compare with
+        environment.new_publisher().send(b"message")
+        assert environment.new_subscriber("a").pop(timeout=0) is not None
+        looks = [look()]
+        while not any(one["rate_in"] for one in looks) or not any(one["subscribers"][0]["rate_out"] for one in looks):
+            looks.append(look())
+        assert {one["subscribers"][1]["rate_out"] for one in looks} == {0.0}
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(30) == 130
+    assert "rate_in" not in shell("status", queue, "--json").json()["queues"][str(queue)]
+
+
 def test_status_watch_on_a_terminal(queue: pathlib.Path) -> None:
     parent, child = pty.openpty()
     with process("status", queue, "--watch", "--interval", 0.1, stdout=child, stderr=child) as watching:
         os.close(child)
         shown = b""
-        while shown.count(b"published") < 3:  # a short word: what is longer may be wrapped
+        while (
+            shown.count(b"published") < 3 or b"0/s" not in shown or b"out/s" not in shown
+        ):  # a short word: what is longer may be wrapped
             shown += os.read(parent, 65536)
         watching.send_signal(signal.SIGINT)
         while _read(parent):
@@ -500,6 +529,22 @@ def test_clear_takes_the_answer(shell: Shell, queue: pathlib.Path, answer: bytes
     os.close(child)
     os.close(parent)
     assert set(shell("subscribers", "list", queue, "--json").json()) == left
+
+
+def test_delete(shell: Shell, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    with Environment(path) as environment:
+        environment.new_control({"a"})
+        assert "--yes" in shell("delete", path, code=2).err
+        assert "has it open" in shell("delete", path, "--yes", code=1).err
+        assert path.exists()
+        assert shell("delete", path, "--yes", "--force", "--json").json() == {"deleted": str(path)}
+    assert not path.exists()
+    shell("delete", path, "--yes", code=2)
+    path.mkdir()
+    (path / "mine").write_text("mine")
+    shell("delete", path, "--yes", "--force", code=2)
+    assert (path / "mine").exists()
 
 
 def test_check_says_what_is_wrong(shell: Shell, queue: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -3,8 +3,12 @@
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
+
+import typer.main
 
 from persipubsub import configfile
+from persipubsub.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -29,3 +33,9 @@ def test_the_deployment_is_valid(tmp_path: Path) -> None:
     config = configfile.load(tmp_path / "queues.json")
     assert set(config.queues) == {"frames", "orders"}
     assert config.queues["orders"].subscribers["billing"].settings.lease == 30.0
+
+
+def test_the_table_has_every_command() -> None:
+    section = README.partition("Command line\n---")[2].partition("Each has ``--help``")[0]
+    command: Any = typer.main.get_command(app)
+    assert set(re.findall(r"``([a-z-]+)``", section)) == set(command.commands)

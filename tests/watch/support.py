@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from persipubsub import Durability, Environment
-from persipubsub.engine.base import Statistics, SubscriberStatistics
+from persipubsub.engine.base import OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.watch.source import Source
 
 
@@ -38,6 +38,17 @@ class Stuck(Source):
     def read(self) -> Statistics:
         self.go_on.wait(60)
         return statistics()
+
+
+class Elsewhere(Source):
+    """A queue whose only consumer runs in another container."""
+
+    def __init__(self, name: str = "remote") -> None:
+        super().__init__(name, Path("/nowhere"))
+
+    def read(self) -> Statistics:
+        owner = OwnerStatistics(pid=1, command="python worker.py", since_ns=0, leased=1, elsewhere=True)
+        return statistics(subscriber("worker", leased=1, owners=(owner,)))
 
 
 def fill(path: Path) -> None:

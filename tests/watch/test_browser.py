@@ -14,7 +14,7 @@ from persipubsub.watch.dashboard.server import DashboardServer
 from tests.process.support import BOUND, wait_until
 from tests.watch.chromium import accessibility_rules, find_browser
 from tests.watch.serving import serving
-from tests.watch.support import fill
+from tests.watch.support import Elsewhere, fill
 
 TOKEN = "a token that nobody guesses"
 OpenPage = Callable[..., Page]
@@ -102,6 +102,12 @@ def dead(root: Path) -> list[int]:
 
 
 # -- what is shown ----------------------------------------------------------------------------------
+
+
+def test_owners_in_other_containers_are_shown_as_such(tmp_path: Path, open_page: OpenPage) -> None:
+    with serving(tmp_path, Elsewhere()) as server:
+        page = open_page(f"{server.url}#remote")
+        expect(page.locator("#subscribers")).to_contain_text("python worker.py (1 elsewhere) for")
 
 
 def test_everything_is_there_and_live(server: DashboardServer, root: Path, open_page: OpenPage) -> None:

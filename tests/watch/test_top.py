@@ -20,7 +20,7 @@ from persipubsub.watch.top.detail import QueueScreen
 from persipubsub.watch.top.rows import columns, rows
 from persipubsub.watch.watching import Watch
 from tests.process.support import BOUND
-from tests.watch.support import Stuck, fill, statistics, subscriber
+from tests.watch.support import Elsewhere, Stuck, fill, statistics, subscriber
 
 Test = Callable[["Top"], Coroutine[Any, Any, None]]
 
@@ -216,8 +216,22 @@ def test_subscribers_and_their_owners(root: Path) -> None:
             await top.shows("PID", "Command")
             await top.until(lambda: "python" in top.line("idle"), "the owner is shown")
             assert top.line("idle").split()[2] == "1"
+            assert "here" in top.line("idle")
 
     run(root, test)
+
+
+def test_owners_in_other_containers_are_shown_as_such(root: Path) -> None:
+    async def test(top: Top) -> None:
+        await top.shows("remote")
+        await top.press("enter")
+        await top.until(lambda: isinstance(top.app.screen, QueueScreen), "the queue is open")
+        await top.shows("1 Subscribers", "LATE")
+        await top.press("2")
+        await top.until(lambda: "elsewhere  python worker.py" in top.line("worker"), "the owner is shown")
+        assert all(len(line) <= 80 for line in top.screen.splitlines())
+
+    run(root / "nothing", test, Elsewhere())
 
 
 def test_messages_in_each_of_the_formats(root: Path) -> None:

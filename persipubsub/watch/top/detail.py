@@ -31,7 +31,7 @@ _COLUMNS: dict[str, tuple[tuple[str, int], ...]] = {
         ("SUBSCRIBER", 22), ("OUT/S", 7), ("LAG", 7), ("TREND", 13), ("LATE", 9), ("LEASED", 8), ("DEAD", 6),
         ("LOST", 6),
     ),
-    "owners": (("SUBSCRIBER", 22), ("PID", 9), ("LEASED", 8), ("FOR", 10), ("  Command", 200)),
+    "owners": (("SUBSCRIBER", 22), ("PID", 9), ("LEASED", 8), ("FOR", 10), ("  Where", 11), ("  Command", 200)),
     "messages": (("ID", 10), ("  Sent", 26), ("SIZE", 10), ("  Topic", 14), ("  Data", 200)),
     "dead": (("SUBSCRIBER", 16), ("ID", 10), ("  Died", 22), ("TIMES", 6), ("  Reason", 26), ("  Data", 200)),
 }  # fmt: skip
@@ -142,6 +142,7 @@ class QueueScreen(Screen[None]):
                         str(owner.pid),
                         count(owner.leased),
                         duration(max(0.0, now - owner.since_ns / 1e9)),
+                        "  elsewhere" if owner.elsewhere else "  here",
                         "  " + summary(owner.command.encode()),
                     ),
                 )
