@@ -13,7 +13,7 @@ from rich.text import Text
 from persipubsub import config as deployment
 from persipubsub.cli import output
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control
-from persipubsub.engine.base import Statistics
+from persipubsub.engine.base import Statistics, SubscriberStatistics
 from persipubsub.errors import QueueNotFoundError
 
 NAME = "status"
@@ -132,7 +132,7 @@ def _render_queue(name: str, statistics: Statistics) -> list[RenderableType]:
     for subscriber in statistics.subscribers:
         owners = ", ".join(
             f"{owner.command} ({owner.pid}{' elsewhere' if owner.elsewhere else ''}): {owner.leased}"
-            for owner in subscriber.owners
+            for owner in subscriber.owners or ()
         )
         table.add_row(
             Text(subscriber.identifier + (" (paused)" if subscriber.paused else "")),
@@ -143,7 +143,14 @@ def _render_queue(name: str, statistics: Statistics) -> list[RenderableType]:
             Text(str(subscriber.dead), "red" if subscriber.dead else ""),
             str(subscriber.settled),
             str(subscriber.redelivered),
-            Text(str(subscriber.lost + subscriber.expired), "red" if subscriber.lost else ""),
+            Text(_losses(subscriber), "red" if subscriber.lost else ""),
             Text(owners or "-"),
         )
     return [heading, table]
+
+
+def _losses(subscriber: SubscriberStatistics) -> str:
+    """Return how many messages never reached a subscriber; a dash if the engine cannot know."""
+    if subscriber.lost is None or subscriber.expired is None:
+        return "-"
+    return str(subscriber.lost + subscriber.expired)
