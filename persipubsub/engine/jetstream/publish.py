@@ -14,6 +14,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine import events
 from persipubsub.engine.base import Entry
 from persipubsub.engine.jetstream import wire
+from persipubsub.engine.jetstream.behind import note_stored
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.translate import (
     BATCH_INCOMPLETE,
@@ -63,7 +64,7 @@ class Publisher:
         if settings.retention is Retention.CONSUMED and not self._told_of_unrouted:
             await self._tell_of_unrouted()
         try:
-            return await self._put(entries, ids)
+            return await self._put_noted(entries, ids)
         except js_errors.APIError as error:
             if code_of(error) != STORE_FAILED or "maximum" not in (error.description or ""):
                 raise translate(error, self._session.where) from error
@@ -71,7 +72,7 @@ class Publisher:
             if settings.retention is not Retention.LOG or not await self._prune_consumed(len(entries)):
                 raise await self._full(settings) from error
         try:
-            return await self._put(entries, ids)
+            return await self._put_noted(entries, ids)
         except js_errors.APIError as error:
             raise translate(error, self._session.where) from error
 
@@ -103,6 +104,11 @@ class Publisher:
                 if asyncio.get_running_loop().time() > deadline:
                     raise translate(error, session.where) from error
                 await asyncio.sleep(_RETRY)
+
+    async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
+        stored = await self._put(entries, ids)
+        note_stored(self._session, stored)
+        return stored
 
     async def _put(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
         if len(entries) == 1:

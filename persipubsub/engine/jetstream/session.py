@@ -50,6 +50,8 @@ class Session:
         self._stored: Stored | None = None
         self._roster: Roster | None = None
         self._ack_waits: dict[str, float] = {}
+        #: By consumers, the last id that was stored here and that they are known to have passed.
+        self.passed: dict[str, int] = {}
         #: Consumers of ephemeral subscribers that this engine added.
         self.ephemeral: set[str] = set()
 

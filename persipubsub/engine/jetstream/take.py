@@ -8,6 +8,7 @@ import msgspec
 
 from persipubsub.engine.base import Delivery
 from persipubsub.engine.jetstream import settle
+from persipubsub.engine.jetstream.behind import is_behind
 from persipubsub.engine.jetstream.holds import Hold, deliver
 from persipubsub.engine.jetstream.notes import NO_NOTE, Note
 from persipubsub.engine.jetstream.pulling import MOST, ConsumerGoneError
@@ -48,7 +49,8 @@ async def take(session: Session, identifier: str, max_messages: int, terms: Term
 
 async def pull(session: Session, identifier: str, max_messages: int) -> tuple[list[Arrival], Listed, float]:
     """Ask for messages; return them with the subscriber and with when they were asked for."""
-    deadline = time.monotonic() + session.link.patience
+    began = time.monotonic()
+    deadline = began + session.link.patience
     listed = await session.listed(identifier)
     while True:
         if listed.paused:
@@ -60,6 +62,8 @@ async def pull(session: Session, identifier: str, max_messages: int) -> tuple[li
             asked = oldest[0].since - await session.ack_wait(listed.consumer) / 4
         try:
             arrivals = await session.pulls.take_now(listed.consumer, max_messages)
+            if not arrivals and await is_behind(session, identifier, listed, began):
+                continue
             # What was given back comes in the order in which it was; at least those that come together are sorted.
             return sorted(arrivals, key=lambda arrival: arrival.id), listed, asked
         except ConsumerGoneError as error:
