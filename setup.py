@@ -99,6 +99,8 @@ setup(
             "pyyaml>=6,<7",
             "ruff>=0.17,<0.18",
             "setuptools>=77,<90",
+            # Certificates for the tests of TLS.
+            "trustme>=1.2,<2",
             "twine>=6.1,<8",
             "types-PyYAML>=6,<7",
             "types-docutils>=0.22",

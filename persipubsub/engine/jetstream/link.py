@@ -20,6 +20,7 @@ from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 
 from persipubsub.engine import forking
+from persipubsub.engine.jetstream.files import check_credentials, tls_context
 from persipubsub.engine.jetstream.location import Location
 from persipubsub.engine.jetstream.translate import DISABLED, is_passing, translate
 from persipubsub.errors import ClosedError, OpenError, QueuePermissionError, UnreachableError, UnsupportedByEngineError
@@ -59,6 +60,8 @@ class Link:
         self._refused: asyncio.Future[None] | None = None
         self._closed = False
         self._last_error: Exception | None = None
+        #: When the server last forbade something, on the clock of the loop, and what.
+        self._denied: tuple[float, Exception] | None = None
         self._loop = asyncio.new_event_loop()
         self._up = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name="persipubsub-nats", daemon=True)
@@ -152,6 +155,7 @@ class Link:
             deadline = now() + self.patience
         while True:
             await self._until_up(deadline)
+            began = now()
             try:
                 return await attempt(max(0.05, min(ATTEMPT, deadline - now())))
             except nats.errors.ConnectionClosedError as error:
@@ -159,6 +163,7 @@ class Link:
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 if not is_passing(error) or (isinstance(error, nats.errors.NoRespondersError) and not alone):
                     raise
+                self._check_allowed(began)
                 if now() + _RETRY >= deadline:
                     raise translate(error, self.where) from error
                 await asyncio.sleep(_RETRY)
@@ -179,7 +184,7 @@ class Link:
 
     async def _connect(self) -> None:
         where = self.location
-        _check_readable(where)
+        check_credentials(where)
         self._refused = self._loop.create_future()
         connecting = self._loop.create_task(
             self.client.connect(
@@ -189,7 +194,7 @@ class Link:
                 password=where.password,
                 token=where.token,
                 user_credentials=where.credentials,
-                tls=_tls(where),
+                tls=tls_context(where),
                 connect_timeout=2,
                 # The client sleeps so long between attempts; it takes fractions, whatever its types say.
                 reconnect_time_wait=cast(int, _RETRY),
@@ -225,6 +230,7 @@ class Link:
         self._up.set()
 
     async def _check_jetstream(self) -> None:
+        began = self._loop.time()
         try:
             await self.client.jetstream(timeout=ATTEMPT).account_info()
         except js_errors.ServiceUnavailableError as error:
@@ -234,7 +240,12 @@ class Link:
                 ) from error
         except (nats.errors.Error, TimeoutError):
             # A cluster that has no leader yet: the operations wait for it.
-            pass
+            self._check_allowed(began)
+
+    def _check_allowed(self, since: float) -> None:
+        """Raise what the server forbade: it tells of that apart from the request, which it never answers."""
+        if self._denied is not None and self._denied[0] >= since:
+            raise translate(self._denied[1], self.where)
 
     def _unreachable(self) -> OpenError:
         error = self._last_error
@@ -267,6 +278,8 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
+        if "permissions violation" in str(error).lower():
+            self._denied = self._loop.time(), error
         if isinstance(error, nats.errors.SlowConsumerError) or "slow consumer" in str(error).lower():
             await self.tell(
                 lambda: logger.warning(
@@ -308,28 +321,6 @@ class Link:
             self._loop.run_forever()
         finally:
             self._loop.close()
-
-
-def _check_readable(where: Location) -> None:
-    if where.credentials is not None:
-        try:
-            with open(where.credentials, "rb"):
-                pass
-        except OSError as error:
-            raise OpenError(f"The credentials file of {where.shown} cannot be read: {error}.") from error
-
-
-def _tls(where: Location) -> ssl.SSLContext | None:
-    if not where.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=where.tls_ca)
-        if where.tls_cert is not None:
-            context.load_cert_chain(where.tls_cert, where.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(filter(None, (where.tls_ca, where.tls_cert, where.tls_key)))
-        raise OpenError(f"The TLS files of {where.shown} cannot be used ({files}): {error}.") from error
-    return context
 
 
 def _after_fork_in_child() -> None:
