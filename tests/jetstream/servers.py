@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from tests.jetstream.network import Host
 
 BOUND = 60.0
 
@@ -52,9 +54,13 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """One nats-server with JetStream; it can be killed and started again where it was."""
 
-    def __init__(self, folder: Path, name: str = "one", extra: str = "", port: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str = "one", extra: str = "", port: int | None = None, host: Host | None = None
+    ) -> None:
         """Write the configuration; ``extra`` is more of it."""
         self.name = name
+        self.host = host
+        self.address = "127.0.0.1" if host is None else host.address
         self.port, self.monitor_port = (port or free_ports(1)[0]), free_ports(1)[0]
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,24 +68,25 @@ class Server:
         self.config = self.folder / "nats.conf"
         jetstream = "" if "jetstream" in extra else f'jetstream {{ store_dir: "{self.folder / "store"}" }}'
         self.config.write_text(
-            f'server_name: {name}\nlisten: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
+            f'server_name: {name}\nlisten: "{self.address}:{self.port}"\nhttp: "{self.address}:{self.monitor_port}"\n'
             f"{jetstream}\n{extra.replace('STORE', str(self.folder / 'store'))}\n"
         )
 
     @property
     def url(self) -> str:
         """Return where clients connect."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.address}:{self.port}"
 
     @property
     def monitor(self) -> str:
         """Return where the monitoring endpoint is."""
-        return f"http://127.0.0.1:{self.monitor_port}"
+        return f"http://{self.address}:{self.monitor_port}"
 
     def start(self) -> Self:
         """Start it, and return when it answers."""
+        command = [*(self.host.prefix if self.host else []), binary(), "-c", str(self.config)]
         with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen([binary(), "-c", str(self.config)], stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + BOUND
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -89,7 +96,7 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1):
+            with socket.create_connection((self.address, self.port), 1):
                 return True
         except OSError:
             return False
@@ -128,26 +135,28 @@ class Server:
 class Cluster:
     """Three servers that replicate."""
 
-    def __init__(self, folder: Path, extra: str = "") -> None:
-        """Write the configurations."""
-        routes = free_ports(3)
+    def __init__(self, folder: Path, extra: str = "", hosts: Sequence[Host] | None = None) -> None:
+        """Write the configurations; without hosts of their own all are on the loopback."""
         names = ("a", "b", "c")
-        ports = free_ports(3)
+        routes, ports = free_ports(3), free_ports(3)
+        machines: Sequence[Host | None] = hosts or [None] * 3
+        addresses = ["127.0.0.1" if host is None else host.address for host in machines]
+        known = ", ".join(f"nats://{address}:{port}" for address, port in zip(addresses, routes, strict=True))
         self.servers = [
             Server(
                 folder,
                 name,
-                f'cluster {{ name: c, listen: "127.0.0.1:{routes[index]}", '
-                f"routes: [{', '.join(f'nats://127.0.0.1:{port}' for port in routes)}] }}\n{extra}",
-                ports[index],
+                f'cluster {{ name: c, listen: "{address}:{route}", routes: [{known}] }}\n{extra}',
+                port,
+                machine,
             )
-            for index, name in enumerate(names)
+            for name, address, route, port, machine in zip(names, addresses, routes, ports, machines, strict=True)
         ]
 
     @property
     def url(self) -> str:
         """Return where clients connect."""
-        return "nats://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return "nats://" + ",".join(f"{server.address}:{server.port}" for server in self.servers)
 
     def start(self) -> Self:
         """Start all, and return when they have a leader."""

@@ -1,21 +1,28 @@
 """Kill and cut off servers of a cluster while messages are published and consumed; judge what came of it.
 
-``python -m tests.jetstream.storm --kills 100 --partitions 100 --seed 1`` prints the figures. A partition is a server
-that stands still (SIGSTOP) for longer than the others wait for it, and then goes on with what it believes.
+``python -m tests.jetstream.storm --kills 100 --partitions 100 --seed 1`` prints the figures. Each server is on a host
+of its own (a network namespace), and a partition pulls its cable, or parts it from the other servers while clients
+reach them all, or lets it stand still (SIGSTOP), so that it goes on with what it believes. Where there are no network
+namespaces every partition is of the last kind; the figures tell how many of each there were.
 """
 
 import argparse
+import os
 import random
+import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from persipubsub import Durability, Environment, LeaseLostError, QueueError
-from tests.jetstream.servers import Cluster
+from tests.jetstream import network
+from tests.jetstream.servers import Cluster, Server
 
 ACK_WAIT = 3.0
 #: Seconds within which everything must be drained once the servers are at peace.
@@ -26,10 +33,15 @@ class Verdict(msgspec.Struct):
     """What happened; ``lost`` and ``stuck`` must be 0."""
 
     seed: int
-    kills: int
-    partitions: int
+    kills: int = 0
+    #: Cables pulled, servers parted from the others only, and servers that stood still.
+    cut_off: int = 0
+    parted: int = 0
+    stopped: int = 0
     confirmed: int = 0
     unconfirmed: int = 0
+    #: Why, by the names of the errors.
+    refusals: dict[str, int] = {}
     handled: int = 0
     lost: int = 0
     #: Stored twice under two ids: a publication that was repeated was not recognised.
@@ -38,6 +50,13 @@ class Verdict(msgspec.Struct):
     redelivered: int = 0
     stuck: int = 0
     seconds: float = 0.0
+    #: What else went wrong; must be empty.
+    errors: list[str] = []
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether a promise was broken."""
+        return bool(self.lost or self.doubled or self.stuck or self.errors)
 
 
 class Storm:
@@ -52,6 +71,8 @@ class Storm:
         self.drained = threading.Event()
         self.confirmed: dict[bytes, int] = {}
         self.unconfirmed: list[bytes] = []
+        self.refusals: Counter[str] = Counter()
+        self.errors: list[str] = []
         self.handled: Counter[tuple[bytes, int]] = Counter()
         self._lock = threading.Lock()
         with Environment(self.url) as environment:
@@ -67,8 +88,9 @@ class Storm:
                 number += len(payloads)
                 try:
                     ids = publisher.send_many(payloads)
-                except QueueError:
+                except QueueError as error:
                     self.unconfirmed.extend(payloads)
+                    self.refusals[type(error).__name__] += 1
                 else:
                     self.confirmed.update(zip(payloads, ids, strict=True))
 
@@ -86,35 +108,67 @@ class Storm:
                 except (QueueError, LeaseLostError):
                     continue
 
-    def disturb(self, kills: int, partitions: int) -> None:
-        """Kill or stop one server after the other."""
-        plan = ["kill"] * kills + ["stop"] * partitions
+    def watched(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return ``work`` so that its errors are not lost with its thread."""
+
+        def watch() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  all are judged
+                self.errors.append(f"{type(error).__name__}: {error}")
+
+        return watch
+
+    def disturb(self, kills: int, partitions: int, until: float, verdict: Verdict) -> None:
+        """Disturb one server after the other, until the moment on the monotonic clock at the latest."""
+        plan = ["kill"] * kills + ["partition"] * partitions
         self.random.shuffle(plan)
         for what in plan:
+            if time.monotonic() > until:
+                break
             victim = self.random.choice(self.cluster.servers)
             if what == "kill":
                 victim.kill()
                 time.sleep(self.random.uniform(0.05, 0.5))
                 victim.start()
+                verdict.kills += 1
             else:
-                victim.pause()
-                time.sleep(self.random.uniform(0.5, 3.0))
-                victim.go_on()
+                self.part(victim, verdict)
             self.cluster.settle()
             time.sleep(self.random.uniform(0.1, 0.5))
 
+    def part(self, victim: Server, verdict: Verdict) -> None:
+        """Make a partition, for shorter or longer than the others wait until they choose another leader."""
+        how, seconds = self.random.choice(("cut off", "parted", "stopped")), self.random.uniform(0.5, 8.0)
+        if victim.host is None or how == "stopped":
+            victim.pause()
+            time.sleep(seconds / 2)
+            victim.go_on()
+            verdict.stopped += 1
+            return
+        if how == "cut off":
+            victim.host.cut_off()
+            verdict.cut_off += 1
+        else:
+            victim.host.part_from([each.host for each in self.cluster.servers if each.host and each is not victim])
+            verdict.parted += 1
+        time.sleep(seconds)
+        victim.host.heal()
 
-def run(cluster: Cluster, seed: int, kills: int, partitions: int, queue: str = "storm") -> Verdict:
-    """Run a storm and judge it."""
+
+def run(
+    cluster: Cluster, seed: int, kills: int, partitions: int, queue: str = "storm", seconds: float = float("inf")
+) -> Verdict:
+    """Run a storm, for so many seconds at most, and judge it."""
     began = time.monotonic()
-    verdict = Verdict(seed, kills, partitions)
+    verdict = Verdict(seed)
     storm = Storm(cluster, seed, queue)
-    publishers = [threading.Thread(target=storm.publish, args=(name,)) for name in range(2)]
-    consumers = [threading.Thread(target=storm.consume) for _ in range(2)]
+    publishers = [threading.Thread(target=storm.watched(partial(storm.publish, name))) for name in range(2)]
+    consumers = [threading.Thread(target=storm.watched(storm.consume)) for _ in range(2)]
     for thread in (*publishers, *consumers):
         thread.start()
     try:
-        storm.disturb(kills, partitions)
+        storm.disturb(kills, partitions, began + seconds, verdict)
     finally:
         storm.over.set()
         for thread in publishers:
@@ -122,15 +176,13 @@ def run(cluster: Cluster, seed: int, kills: int, partitions: int, queue: str = "
     with Environment(storm.url) as environment:
         control = environment.open_control()
         deadline = time.monotonic() + DRAIN
-        while time.monotonic() < deadline and (lag := control.statistics().subscribers[0].lag):
-            verdict.stuck = lag
+        while (lag := control.statistics().subscribers[0].lag) and time.monotonic() < deadline:
             time.sleep(0.1)
-        else:
-            verdict.stuck = control.statistics().subscribers[0].lag
+        verdict.stuck = lag
         storm.drained.set()
         for thread in consumers:
             thread.join()
-        assert control.check() == []
+        storm.errors += [f"check: {found.where}: {found.what}" for found in control.check()]
     got = Counter(payload for payload, _ in storm.handled)
     verdict.confirmed, verdict.unconfirmed = len(storm.confirmed), len(storm.unconfirmed)
     verdict.handled = len(storm.handled)
@@ -138,7 +190,20 @@ def run(cluster: Cluster, seed: int, kills: int, partitions: int, queue: str = "
     verdict.doubled = sum(count > 1 for count in got.values())
     verdict.redelivered = sum(count - 1 for count in storm.handled.values())
     verdict.seconds = round(time.monotonic() - began, 1)
+    verdict.errors, verdict.refusals = storm.errors, dict(storm.refusals)
     return verdict
+
+
+def in_a_network(arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs the storm with these arguments, in a network of its own if there can be one."""
+    lacking = network.missing()
+    if lacking is not None:
+        print(f"partitions are servers that stand still: {lacking}", file=sys.stderr)
+    return [
+        *([] if lacking else network.command_of_its_own()),
+        *(sys.executable, "-m", "tests.jetstream.storm", *arguments),
+        *(() if lacking else ("--hosts",)),
+    ]
 
 
 def main() -> int:
@@ -147,16 +212,23 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--partitions", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="disturb no longer than this")
+    parser.add_argument("--folder", type=Path, help="where the servers keep what they store")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--hosts", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    print(f"seed {given.seed}: {given.kills} kills, {given.partitions} partitions")
-    with tempfile.TemporaryDirectory() as folder:
-        cluster = Cluster(Path(folder)).start()
+    if not given.alone:
+        given_again = [*sys.argv[1:], "--seed", str(given.seed), "--alone"]
+        os.execvp((command := in_a_network(given_again))[0], command)
+    print(f"seed {given.seed}: {given.kills} kills, {given.partitions} partitions", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        cluster = Cluster(Path(folder), hosts=network.build(3) if given.hosts else None).start()
         try:
-            verdict = run(cluster, given.seed, given.kills, given.partitions)
+            verdict = run(cluster, given.seed, given.kills, given.partitions, seconds=given.seconds)
         finally:
             cluster.stop()
     print(msgspec.json.format(msgspec.json.encode(verdict)).decode())
-    return 1 if verdict.lost or verdict.doubled or verdict.stuck else 0
+    return int(verdict.failed)
 
 
 if __name__ == "__main__":
