@@ -211,6 +211,11 @@ def test_sync_always_is_proven_by_the_endpoint(tmp_path: Path) -> None:
     with running(tmp_path / "always", always) as server, running(tmp_path / "default") as other:
         with Environment(f"{server.url}/q") as env, pytest.raises(UnsupportedByEngineError, match="Nothing proves"):
             env.new_control({"a"})
+        with (
+            Environment(f"{server.url}/q") as env,
+            pytest.raises(UnsupportedByEngineError, match=r"'full', the default,.* Pass durability=Durability.PROCESS"),
+        ):
+            env.new_control()
         with Environment(f"{server.url}/q?monitor={server.monitor}") as env:
             assert env.new_control({"a"}).settings.durability is Durability.FULL
             assert env.new_publisher().send(b"x") == 1

@@ -28,14 +28,15 @@ def check_durability(durability: Durability, where: Location, server_id: str) ->
     if durability is Durability.PROCESS:
         return
     advice = (
-        "Ask for durability=Durability.PROCESS (it survives the death of a server's process, and with replicas that of "
-        "a machine), or set `sync_interval: always` in the jetstream block of every server and prove it by the "
-        "monitoring endpoints: nats://…/queue?monitor=http://host:8222"
+        'Pass durability=Durability.PROCESS to new_control (`"durability": "process"` in a deployment file): it '
+        "survives the death of a server's process, and with replicas that of a machine. Or set `sync_interval: always` "
+        "in the jetstream block of every server and prove it: nats://…/queue?monitor=http://host:8222"
     )
     if not where.monitors:
+        default = ", the default," if durability is Durability.FULL else ""
         raise UnsupportedByEngineError(
             f"Nothing proves that {where.shown} syncs a message to the disk before it confirms it, as the durability "
-            f"{durability.value!r} promises. {advice}."
+            f"{durability.value!r}{default} promises. {advice}."
         )
     proven: set[str] = set()
     servers = 1
