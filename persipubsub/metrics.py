@@ -177,10 +177,12 @@ class _Probe:
             if value is not None:
                 yield name, (), value
         yield "published_messages_total", (), statistics.published
-        yield "deduplicated_messages_total", (), statistics.deduplicated
-        yield "unrouted_messages_total", (), statistics.unrouted
-        yield "pruned_messages_total", ("overflow",), statistics.pruned_overflow
-        yield "pruned_messages_total", ("timeout",), statistics.pruned_timeout
+        yield from _known(
+            ("deduplicated_messages_total", (), statistics.deduplicated),
+            ("unrouted_messages_total", (), statistics.unrouted),
+            ("pruned_messages_total", ("overflow",), statistics.pruned_overflow),
+            ("pruned_messages_total", ("timeout",), statistics.pruned_timeout),
+        )
 
     def _of_subscribers(self, statistics: Statistics) -> Samples:
         for subscriber in statistics.subscribers:
@@ -198,17 +200,26 @@ def _of_subscriber(subscriber: SubscriberStatistics) -> Samples:
     yield "leased_messages", (), subscriber.leased
     yield "delayed_messages", (), subscriber.delayed
     yield "dead_letters", (), subscriber.dead
-    yield "owners", (), len(subscriber.owners)
     yield "paused", (), subscriber.paused
     yield "delivered_messages_total", (), subscriber.deliveries
     yield "redelivered_messages_total", (), subscriber.redelivered
     yield "settled_messages_total", (), subscriber.settled
-    yield "lost_messages_total", ("overflow",), subscriber.lost
-    yield "lost_messages_total", ("expired",), subscriber.expired
+    yield from _known(
+        ("owners", (), None if subscriber.owners is None else len(subscriber.owners)),
+        ("lost_messages_total", ("overflow",), subscriber.lost),
+        ("lost_messages_total", ("expired",), subscriber.expired),
+    )
     if subscriber.last_taken_ns is not None:
         yield "last_taken_timestamp_seconds", (), subscriber.last_taken_ns / 1e9
     if subscriber.last_settled_ns is not None:
         yield "last_settled_timestamp_seconds", (), subscriber.last_settled_ns / 1e9
+
+
+def _known(*samples: tuple[str, tuple[str, ...], float | None]) -> Samples:
+    """Leave out what the engine cannot know: no figure says so better than a 0."""
+    for name, labels, value in samples:
+        if value is not None:
+            yield name, labels, value
 
 
 class _Counters:

@@ -25,7 +25,7 @@ def overflow(process: Measured, mark: int, seconds: float) -> Answer:
     after = statistics(process.place)
     return {
         "taken": [nanoseconds / 1e3 for nanoseconds in stream.taken],
-        "pruned": after.pruned_overflow - before.pruned_overflow,
+        "pruned": (after.pruned_overflow or 0) - (before.pruned_overflow or 0),
         "above": max(0, max(before.messages, after.messages) - mark),
     }
 

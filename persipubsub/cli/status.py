@@ -14,7 +14,7 @@ from rich.text import Text
 from persipubsub import config as deployment
 from persipubsub.cli import output
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control, shown
-from persipubsub.engine.base import Statistics
+from persipubsub.engine.base import Statistics, SubscriberStatistics
 from persipubsub.engine.opening import opener_for
 from persipubsub.errors import QueueNotFoundError
 from persipubsub.watch.sampling import QueueView, Reading, State, Track
@@ -164,7 +164,7 @@ def _render_queue(name: str, statistics: Statistics, view: QueueView | None) -> 
     for number, subscriber in enumerate(statistics.subscribers):
         owners = ", ".join(
             f"{owner.command} ({owner.pid}{' elsewhere' if owner.elsewhere else ''}): {owner.leased}"
-            for owner in subscriber.owners
+            for owner in subscriber.owners or ()
         )
         table.add_row(
             Text(subscriber.identifier + (" (paused)" if subscriber.paused else "")),
@@ -176,7 +176,14 @@ def _render_queue(name: str, statistics: Statistics, view: QueueView | None) -> 
             Text(str(subscriber.dead), "red" if subscriber.dead else ""),
             str(subscriber.settled),
             str(subscriber.redelivered),
-            Text(str(subscriber.lost + subscriber.expired), "red" if subscriber.lost else ""),
+            Text(_losses(subscriber), "red" if subscriber.lost else ""),
             Text(owners or "-"),
         )
     return [heading, table]
+
+
+def _losses(subscriber: SubscriberStatistics) -> str:
+    """Return how many messages never reached a subscriber; a dash if the engine cannot know."""
+    if subscriber.lost is None or subscriber.expired is None:
+        return "-"
+    return str(subscriber.lost + subscriber.expired)

@@ -106,7 +106,8 @@ class OwnerStatistics(msgspec.Struct, frozen=True):
 class SubscriberStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one subscriber.
 
-    ``lag`` is waiting + leased + delayed; with a topic filter ``waiting`` is an upper bound.
+    ``lag`` is waiting + leased + delayed; with a topic filter ``waiting`` is an upper bound. ``lost``, ``expired`` and
+    ``owners`` are ``None`` where the engine cannot know them.
     """
 
     identifier: str
@@ -118,12 +119,12 @@ class SubscriberStatistics(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     settled: int
     redelivered: int
-    lost: int
-    expired: int
+    lost: int | None
+    expired: int | None
     paused: bool
     last_taken_ns: int | None
     last_settled_ns: int | None
-    owners: tuple[OwnerStatistics, ...] = ()
+    owners: tuple[OwnerStatistics, ...] | None = ()
 
     @property
     def lag(self) -> int:
@@ -132,7 +133,7 @@ class SubscriberStatistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of a queue; counters run from its creation."""
+    """Figures of a queue; counters run from its creation, and are ``None`` where the engine cannot know them."""
 
     identity: str
     created_ns: int
@@ -143,10 +144,10 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     last_id: int | None
     oldest_age: float | None
     published: int
-    deduplicated: int
-    unrouted: int
-    pruned_overflow: int
-    pruned_timeout: int
+    deduplicated: int | None
+    unrouted: int | None
+    pruned_overflow: int | None
+    pruned_timeout: int | None
     subscribers: tuple[SubscriberStatistics, ...] = ()
 
 
@@ -173,7 +174,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     :param file_descriptor: waiters have descriptors
     :param atomic_staging: what a message stages is published in the transaction that acknowledges it
     :param halving: overflow prunes to half of the mark; else only as much as is needed goes, and ``prune_last`` refuses
-    :param exact_counters: statistics and ``Message.missed`` count all that happened, losses as well
+    :param exact_counters: statistics and ``Message.missed`` count all that happened, losses as well; else what is not
+        known is ``None`` in the statistics
     :param sees_death: leases of a process that died end at once; else after an ack wait
     :param late_settlement: a lease that has ended still settles its message until somebody else takes it
     :param exclusive_newest: nobody else gets the newest message while ``receive_to_top`` has it

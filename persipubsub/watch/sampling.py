@@ -54,13 +54,13 @@ class SubscriberView(msgspec.Struct, frozen=True, kw_only=True):
     leased: int
     delayed: int
     dead: int
-    lost: int
+    lost: int | None
     redelivered: int
     settled: int
     rate_out: float | None
     late: float | None
     last_settled_ns: int | None
-    owners: tuple[OwnerStatistics, ...]
+    owners: tuple[OwnerStatistics, ...] | None
     lag_history: list[int]
     rate_history: list[float | None]
     late_history: list[float | None]
@@ -83,9 +83,9 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     last_id: int | None = None
     oldest_age: float | None = None
     published: int = 0
-    pruned: int = 0
-    unrouted: int = 0
-    deduplicated: int = 0
+    pruned: int | None = 0
+    unrouted: int | None = 0
+    deduplicated: int | None = 0
     rate_in: float | None = None
     rate_out: float | None = None
     times: list[float] = []
@@ -182,7 +182,7 @@ class Track:
             last_id=figures.last_id,
             oldest_age=figures.oldest_age,
             published=figures.published,
-            pruned=figures.pruned_overflow + figures.pruned_timeout,
+            pruned=_sum(figures.pruned_overflow, figures.pruned_timeout),
             unrouted=figures.unrouted,
             deduplicated=figures.deduplicated,
             rate_in=sample.rate_in,
@@ -253,7 +253,7 @@ class Track:
             leased=figures.leased,
             delayed=figures.delayed,
             dead=figures.dead,
-            lost=figures.lost + figures.expired,
+            lost=_sum(figures.lost, figures.expired),
             redelivered=figures.redelivered,
             settled=figures.settled,
             rate_out=sample.rate_out[name],
@@ -264,3 +264,9 @@ class Track:
             rate_history=[one.rate_out.get(name) for one in self._samples],
             late_history=[one.late.get(name) for one in self._samples],
         )
+
+
+def _sum(*numbers: int | None) -> int | None:
+    """Add; what is not known makes the sum unknown."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None

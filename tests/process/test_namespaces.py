@@ -85,7 +85,7 @@ def test_owners_in_other_containers_are_shown_as_such(env: Environment, contain:
     worker.do("take", 0)
     with env.new_subscriber("sub") as sub:
         sub.get(timeout=0)
-        owners = {owner.elsewhere: owner for owner in env.open_control().statistics().subscribers[0].owners}
+        owners = {owner.elsewhere: owner for owner in env.open_control().statistics().subscribers[0].owners or ()}
     assert (owners[True].pid, owners[True].leased) == (1, 1)
     assert owners[False].pid > 1
     worker.do("ack")

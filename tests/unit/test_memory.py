@@ -845,9 +845,9 @@ def test_closing_an_engine_gives_back_its_leases_alone(opened: Opener) -> None:
     put(first, 2)
     one(first)
     mine = one(second)
-    assert [owner.leased for owner in figures(second).owners] == [1, 1]
+    assert [owner.leased for owner in figures(second).owners or ()] == [1, 1]
     first.close()
-    assert [owner.leased for owner in figures(second).owners] == [1]
+    assert [owner.leased for owner in figures(second).owners or ()] == [1]
     again = one(second)
     assert (again.id, again.delivery_count) == (1, 2)
     second.settle("a", [mine.receipt, again.receipt])

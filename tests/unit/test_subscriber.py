@@ -23,7 +23,7 @@ def env() -> Iterator[Environment]:
         environment.new_control(subscriber_ids={"sub"})
         yield environment
         for subscriber in environment.open_control().statistics().subscribers:
-            assert subscriber.leased == sum(owner.leased for owner in subscriber.owners)
+            assert subscriber.leased == sum(owner.leased for owner in subscriber.owners or ())
         assert environment.open_control().check() == []
 
 

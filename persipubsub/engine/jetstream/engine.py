@@ -80,7 +80,6 @@ class JetStreamEngine:
         self._session = Session(link, names, clock)
         self._publisher = Publisher(self._session)
         self._keeper = Keeper(self._session)
-        self._since_ns = clock.wall_ns()
         self._waiters: set[JetStreamWaiter] = set()
         self._closed = False
         self._run(self._begin())
@@ -123,7 +122,7 @@ class JetStreamEngine:
 
     def statistics(self) -> Statistics:
         """Return figures of the queue and all its subscribers."""
-        return self._run(look.statistics(self._session, self._since_ns))
+        return self._run(look.statistics(self._session))
 
     def check(self) -> list[Finding]:
         """Verify what is stored; an empty list means that all is well."""

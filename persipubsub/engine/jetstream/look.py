@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import datetime
 import json
-import os
-import sys
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js import errors as js_errors
 
-from persipubsub.engine.base import Delivery, Finding, OwnerStatistics, Retained, Statistics, SubscriberStatistics
+from persipubsub.engine.base import Delivery, Finding, Retained, Statistics, SubscriberStatistics
 from persipubsub.engine.jetstream import roster, settle, stored, take, wire
 from persipubsub.engine.jetstream.ahead import delivered, next_of
 from persipubsub.engine.jetstream.holds import Hold, deliver
@@ -27,14 +25,12 @@ from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, code_of, 
 _PAGE: Final = 256
 
 
-async def statistics(session: Session, owner_since_ns: int) -> Statistics:
-    """Return figures; what JetStream does not count stands at 0."""
+async def statistics(session: Session) -> Statistics:
+    """Return figures; what JetStream does not count is ``None``."""
     info = await _stream(session)
     state, now_ns = info.state, session.clock.wall_ns()
     listed = (await session.roster(fresh=True)).subscribers
-    figures = await asyncio.gather(
-        *[_subscriber(session, name, listed[name], owner_since_ns) for name in sorted(listed)]
-    )
+    figures = await asyncio.gather(*[_subscriber(session, name, listed[name]) for name in sorted(listed)])
     oldest = await next_of(session, state.first_seq, ">") if state.messages else None
     return Statistics(
         identity=session.identity,
@@ -46,15 +42,15 @@ async def statistics(session: Session, owner_since_ns: int) -> Statistics:
         last_id=state.last_seq if state.messages else None,
         oldest_age=None if oldest is None else max(0, now_ns - oldest.sent_ns) / 1e9,
         published=state.last_seq,
-        deduplicated=0,
-        unrouted=0,
-        pruned_overflow=0,
-        pruned_timeout=0,
+        deduplicated=None,
+        unrouted=None,
+        pruned_overflow=None,
+        pruned_timeout=None,
         subscribers=tuple(figures),
     )
 
 
-async def _subscriber(session: Session, identifier: str, listed: Listed, since_ns: int) -> SubscriberStatistics:
+async def _subscriber(session: Session, identifier: str, listed: Listed) -> SubscriberStatistics:
     info = await session.consumer_info(listed)
     pending = info.num_ack_pending or 0
     delayed, returned = 0, len(session.pulls.ready.get(listed.consumer, ()))
@@ -64,7 +60,6 @@ async def _subscriber(session: Session, identifier: str, listed: Listed, since_n
         delayed = sum(note.due_ns > now_ns for note in notes)
         returned += len(notes) - delayed
     ahead = sum(each > delivered(info) for each in listed.ahead)
-    held = len(session.holds.of(identifier))
     return SubscriberStatistics(
         identifier=identifier,
         position=delivered(info) + 1,
@@ -75,12 +70,12 @@ async def _subscriber(session: Session, identifier: str, listed: Listed, since_n
         deliveries=info.delivered.consumer_seq if info.delivered else 0,
         settled=info.ack_floor.consumer_seq if info.ack_floor else 0,
         redelivered=info.num_redelivered or 0,
-        lost=0,
-        expired=0,
+        lost=None,
+        expired=None,
         paused=listed.paused,
         last_taken_ns=_moment(info.delivered),
         last_settled_ns=_moment(info.ack_floor),
-        owners=(OwnerStatistics(os.getpid(), " ".join(sys.argv), since_ns, held),) if held else (),
+        owners=None,
     )
 
 

@@ -147,7 +147,7 @@ class QueueScreen(Screen[None]):
                     ),
                 )
                 for one in view.subscribers
-                for number, owner in enumerate(one.owners)
+                for number, owner in enumerate(one.owners or ())
             ]
         )
         changed = (

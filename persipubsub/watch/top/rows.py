@@ -111,7 +111,7 @@ def _subscriber(subscriber: SubscriberView, state: State) -> list[Text]:
     ]
 
 
-def _alarming(number: int) -> Text:
+def _alarming(number: int | None) -> Text:
     return Text(count(number), "bold red" if number else "")
 
 

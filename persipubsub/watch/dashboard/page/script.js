@@ -262,7 +262,7 @@ function showQueue() {
       cells(row, [
         rate(one.rate_out), count(one.lag), nothing, duration(one.late), count(one.waiting), count(one.leased), count(one.delayed),
         alarming(one.dead), alarming(one.lost), count(one.redelivered),
-        one.owners.map((owner) => `${owner.command.slice(0, 60)} (${owner.pid}${owner.elsewhere ? " elsewhere" : ""}) for ${duration(Date.now() / 1000 - owner.since_ns / 1e9)}: ${owner.leased}`).join("; ") || "–",
+        (one.owners ?? []).map((owner) => `${owner.command.slice(0, 60)} (${owner.pid}${owner.elsewhere ? " elsewhere" : ""}) for ${duration(Date.now() / 1000 - owner.since_ns / 1e9)}: ${owner.leased}`).join("; ") || "–",
       ]);
       drawSpark(row.children[3], queue.subscribers.get(one.identifier)?.lag ?? []);
     },
