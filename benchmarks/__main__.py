@@ -79,7 +79,9 @@ def _results(arguments: argparse.Namespace) -> Results:
 
 def _compare(arguments: argparse.Namespace) -> int:
     with compare.revisions(arguments.compare) as sources:
-        field = compare.contestants(systems.choose(arguments.systems or ["ours"]), sources)
+        field = compare.contestants(
+            systems.choose(arguments.systems or [f"ours-{name}" for name in systems.DURABILITIES]), sources
+        )
         results = run(field, _workloads(arguments), _rounds(arguments), _size(arguments), arguments.folder, say)
     if arguments.json:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))

@@ -50,6 +50,11 @@ class Measured:
         """Return where the queue is."""
         return self._task.place
 
+    @property
+    def address(self) -> str:
+        """Return how one of our own Environments names the queue."""
+        return SYSTEMS[self._task.system].url(self._task.place)
+
     def connect(self) -> Connection:
         """Open the queue."""
         return SYSTEMS[self._task.system].connect(self._task.place)

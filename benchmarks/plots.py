@@ -9,10 +9,13 @@ from benchmarks.results import Results
 from benchmarks.systems.base import Role
 from benchmarks.workloads import WORKLOADS, Figure
 
-#: Ground, text, and the colours of ours, the floor, peers and references.
+#: The colours of roles that are not ours, and of ours on a server.
+_LIGHT = {"floor": "#8c959f", "peer": "#d4a72c", "reference": "#d0d7de", "remote": "#80ccff"}
+_DARK = {"floor": "#6e7681", "peer": "#d29922", "reference": "#30363d", "remote": "#1f6feb"}
+#: Ground, text, and the colours of all roles.
 THEMES = {
-    "light": ("#ffffff", "#1f2328", {"ours": "#0969da", "floor": "#8c959f", "peer": "#d4a72c", "reference": "#d0d7de"}),
-    "dark": ("#0d1117", "#e6edf3", {"ours": "#58a6ff", "floor": "#6e7681", "peer": "#d29922", "reference": "#30363d"}),
+    "light": ("#ffffff", "#1f2328", {"ours": "#0969da", **_LIGHT}),
+    "dark": ("#0d1117", "#e6edf3", {"ours": "#58a6ff", **_DARK}),
 }
 WIDTH = 8.0
 BAR = 0.2

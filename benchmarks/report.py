@@ -159,7 +159,8 @@ Written by `python -m benchmarks --markdown`. Systems are compared within a clas
 survives power loss, too. The floor is py-lmdb itself: what a queue on LMDB cannot do faster. Each system is measured in
 processes of its own, one system after the other in every round. Shown are medians over the rounds with the lowest and
 the highest; a ratio above 1 says that we are faster, one below 1 that we are slower. Differences below a factor of 2
-are within what machines do from minute to minute."""
+are within what machines do from minute to minute. ours-nats is our classes over a JetStream server: to be compared with
+jetstream, the bare client of the same server."""
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
@@ -170,7 +171,7 @@ def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[s
 def ours_in_bold(row: Row) -> tuple[str, ...]:
     """Return the cells of a row, the name in bold if it is ours."""
     name, *rest = cells(row)
-    return (f"**{name}**" if row.role == Role.OURS.value else name, *rest)
+    return (f"**{name}**" if row.role in (Role.OURS.value, Role.REMOTE.value) else name, *rest)
 
 
 def emphasized(line: tuple[str, str, str]) -> tuple[str, str, str]:

@@ -114,6 +114,12 @@ def _targets() -> tuple[Target, ...]:
             for figure, bound in (("publisher", 1), ("subscriber", 1), ("file", 1.1))
             for name in durabilities
         ),
+        *(Target(figure, "ours-nats", system, ">=", 0.5, "jetstream") for figure in ("send.rate", "drain.one")),
+        Target("batches.send", "ours-nats", system, ">=", 1, "jetstream"),
+        Target("batches.receive", "ours-nats", system, ">=", 0.5, "jetstream"),
+        Target("latency.p50", "ours-nats", system, "<=", 2, "jetstream"),
+        Target("send.rate", "ours-process", system, ">=", 10, "ours-nats"),
+        Target("relay.rate", "ours-nats", nothing, ">=", 10_000),
         *(Target("burst.transactions", f"ours-{name}-aio", nothing, "<=", 50) for name in durabilities),
     )
 

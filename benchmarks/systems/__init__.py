@@ -12,6 +12,7 @@ from benchmarks.systems.mp_queue import MultiprocessingQueue
 from benchmarks.systems.os_pipe import OsPipe
 from benchmarks.systems.ours import Ours
 from benchmarks.systems.ours_aio import OursAio
+from benchmarks.systems.ours_nats import OursNats
 from benchmarks.systems.persistqueue import PersistQueue
 from benchmarks.systems.redis_streams import Redis
 from benchmarks.systems.simplebroker import SimpleBroker
@@ -22,6 +23,8 @@ DURABILITIES = ("process", "commit", "full")
 _ALL: tuple[System, ...] = (
     *(Ours(durability) for durability in DURABILITIES),
     *(OursAio(durability) for durability in DURABILITIES),
+    OursNats(always=False),
+    OursNats(always=True),
     *(Floor(name) for name in FLAGS),
     PersistQueue("file"),
     PersistQueue("sqlite"),

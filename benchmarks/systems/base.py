@@ -40,6 +40,8 @@ class Role(enum.Enum):
     FLOOR = "floor"
     PEER = "peer"
     REFERENCE = "reference"
+    REMOTE = "remote"
+    """Ours, but on a server: compared with its bare client, and with the local queue."""
 
 
 class Can(enum.Flag):
@@ -67,6 +69,8 @@ class Can(enum.Flag):
     """Send from several tasks of one event loop."""
     LIMITS = enum.auto()
     """Prune at a limit of messages."""
+    RELAY = enum.auto()
+    """Be a queue of ours, to which a relay moves messages."""
 
 
 CHANNEL = Can.PROCESSES | Can.WAIT
@@ -188,6 +192,10 @@ class System(abc.ABC):
     @abc.abstractmethod
     def deploy(self, place: str, subscribers: Sequence[str], max_messages: int | None = None) -> None:
         """Make a queue at ``place``."""
+
+    def url(self, place: str) -> str:
+        """Return how one of our own Environments names the queue at ``place``."""
+        return place
 
     @abc.abstractmethod
     def connect(self, place: str) -> Connection:

@@ -88,7 +88,7 @@ class Ours(System):
         self.durability = durability
         self.name = f"ours-{durability}"
         self.survives = Survives.PROCESS if durability == "process" else Survives.POWER
-        self.can = ABILITIES | Can.VIEW | Can.THREADS
+        self.can = ABILITIES | Can.VIEW | Can.THREADS | Can.RELAY
         if durability == "commit":
             self.note = "a power cut may take the very last commit"
 

@@ -16,6 +16,7 @@ from benchmarks.workloads.large import Large
 from benchmarks.workloads.latency import Latency
 from benchmarks.workloads.opening import Opening
 from benchmarks.workloads.pruning import Pruning
+from benchmarks.workloads.relay import Relaying
 from benchmarks.workloads.single_send import SingleSend
 from benchmarks.workloads.workers import Workers
 
@@ -32,6 +33,7 @@ _ALL: tuple[Workload, ...] = (
     Burst(),
     Backlog(),
     Pruning(),
+    Relaying(),
     Opening(),
     Footprint(),
 )

@@ -52,6 +52,14 @@ def test_a_server_is_started_and_stopped(tmp_path: Path) -> None:
     assert found["drain.one"]["jetstream"][0] > 0
 
 
+def test_our_classes_over_a_server_and_a_relay_to_it(tmp_path: Path) -> None:
+    field = contestants(systems.choose(["ours-nats-always"]))
+    results = run(field, workloads.choose(["send", "batches", "relay"]), 1, Size.TINY, tmp_path)
+    assert results.failures == []
+    for figure in ("send.rate", "batches.receive", "relay.rate"):
+        assert results.values[figure]["ours-nats-always"][0] > 0
+
+
 def test_a_system_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systems.SYSTEMS["litequeue"], "packages", ("no-such-package",), raising=True)
     results = run(contestants(systems.choose(["litequeue"])), workloads.choose(["send"]), 1, Size.TINY, tmp_path)
