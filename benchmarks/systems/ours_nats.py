@@ -30,7 +30,7 @@ class OursNats(JetStream):
     def discard(self, place: str) -> None:
         from persipubsub.engine.opening import JetStreamOpener
 
-        JetStreamOpener(self.url(place)).delete()
+        JetStreamOpener(self.url(place)).delete(force=True)
 
     def url(self, place: str) -> str:
         """Return the address of a queue, which the driver of the bare client writes as port/queue."""
