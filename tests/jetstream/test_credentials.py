@@ -1,12 +1,13 @@
 """Who may use a queue: credentials files of an operator, tokens, and certificates of clients."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trustme
 
-from persipubsub import Durability, Environment, OpenError, QueuePermissionError
+from persipubsub import Durability, Environment, OpenError, QueuePermissionError, config
 from tests.jetstream.servers import Server, running
 from tests.jetstream.tokens import Operator, Party, write_credentials
 
@@ -42,6 +43,22 @@ def test_right_credentials(operator: Operator, guarded: Server, tmp_path: Path) 
     use(f"{guarded.url}/right?credentials={file}")
     with Environment(f"{guarded.url}/right?credentials={file}") as env:
         assert str(file) not in repr(env) + env.location
+
+
+def test_a_deployment_file_names_the_credentials(operator: Operator, guarded: Server, tmp_path: Path) -> None:
+    write_credentials(tmp_path / "app.creds", operator.account)
+    write_credentials(tmp_path / "stranger.creds", Party("account"))
+
+    def loaded(credentials: str) -> config.Config:
+        queue = {"engine": guarded.url, "credentials": credentials, "durability": "process", "subscribers": ["a"]}
+        (tmp_path / "queues.json").write_text(json.dumps({"queues": {"filed": queue}}))
+        return config.load(tmp_path / "queues.json")
+
+    with pytest.raises(QueuePermissionError):
+        config.deploy(loaded("stranger.creds"))
+    assert config.deploy(loaded("app.creds")).differs
+    with Environment.from_config(tmp_path / "queues.json", "filed") as env:
+        assert env.new_publisher().send(b"x") == 1
 
 
 def test_wrong_credentials(operator: Operator, guarded: Server, tmp_path: Path) -> None:

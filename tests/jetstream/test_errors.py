@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import pickle
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import nats
 import nats.errors
 import pytest
+from nats.aio.msg import Msg
 
 from persipubsub import (
     Durability,
@@ -204,6 +207,27 @@ def test_quotas_by_their_numbers(code: int) -> None:
     from nats.js.errors import APIError
 
     assert isinstance(translate(APIError(code=400, err_code=code, description="x"), "nats://h/q"), StorageFullError)
+
+
+@pytest.mark.parametrize("code", [10158, 10008])
+@pytest.mark.parametrize("payloads", [[b"x"], [b"x", b"y"]])
+def test_a_server_that_is_not_ready_is_asked_again(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, payloads: list[bytes], code: int
+) -> None:
+    """It still works on an earlier attempt at the same message, or has no leader at this moment."""
+    client = env._connection.engine()._link.client  # type: ignore[attr-defined]
+    refusal = json.dumps({"error": {"code": 503 if code == 10008 else 409, "err_code": code, "description": "not now"}})
+    answers = [refusal.encode()] * 2
+    request = client.request
+
+    async def refusing(subject: str, *rest: Any, **options: Any) -> Msg:
+        if answers and not subject.startswith("$JS"):
+            return Msg(client, data=answers.pop())
+        return cast(Msg, await request(subject, *rest, **options))
+
+    monkeypatch.setattr(client, "request", refusing)
+    assert list(env.new_publisher().send_many(payloads)) == list(range(1, len(payloads) + 1))
+    assert not answers
 
 
 def test_sync_always_is_proven_by_the_endpoint(tmp_path: Path) -> None:

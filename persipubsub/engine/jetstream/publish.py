@@ -21,6 +21,7 @@ from persipubsub.engine.jetstream.translate import (
     DUPLICATE_IN_BATCH,
     STORE_FAILED,
     code_of,
+    is_passing,
     translate,
 )
 from persipubsub.errors import (
@@ -103,7 +104,15 @@ class Publisher:
                 await session.check_alive()
                 if asyncio.get_running_loop().time() > deadline:
                     raise translate(error, session.where) from error
-                await asyncio.sleep(_RETRY)
+            except js_errors.APIError as error:
+                if not is_passing(error) or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_RETRY)
+
+    async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
+        stored = await self._put(entries, ids)
+        note_stored(self._session, stored)
+        return stored
 
     async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
         stored = await self._put(entries, ids)
