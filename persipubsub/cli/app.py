@@ -90,7 +90,8 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except _UsageError as error:
-        return _fail(error.format_message())  # type: ignore[attr-defined]
+        # Where no option is to blame, the prefix says nothing.
+        return _fail(error.format_message().removeprefix("Invalid value: "))  # type: ignore[attr-defined]
     except QueueError as error:
         return _fail(str(error), ANSWER_IS_NO)
     except (PersipubsubError, OSError) as error:

@@ -156,7 +156,7 @@ def _render_queue(name: str, statistics: Statistics, view: QueueView | None) -> 
         "#delayed",
         "#dead",
         "#settled",
-        "#redelivered",
+        "#again",
         "#lost",
         "taken by",
     )

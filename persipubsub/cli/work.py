@@ -14,7 +14,7 @@ from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, 
 from persipubsub.environment import Environment
 
 NAME = "work"
-HELP = """Run a handler on the messages of a subscriber, in processes that are kept alive.
+HELP = """Keep processes alive that handle messages.
 
 HANDLER is module:function; it gets each message. When it returns, the message is acknowledged. When it
 raises, the message comes again after a while, later and later, until it is a dead letter. A coroutine
