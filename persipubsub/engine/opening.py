@@ -70,6 +70,17 @@ def not_found(location: str) -> QueueNotFoundError:
     )
 
 
+def absolute(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return the absolute path; ``..`` behind a symbolic link leads where the operating system would go."""
+    given = pathlib.Path(path)
+    if ".." in given.parts:
+        try:
+            return pathlib.Path(os.path.realpath(given))
+        except (OSError, ValueError):
+            pass  # whoever opens it says what is wrong
+    return pathlib.Path(os.path.abspath(given))
+
+
 class LocalOpener:
     """A directory."""
 
@@ -77,7 +88,7 @@ class LocalOpener:
 
     def __init__(self, path: pathlib.Path) -> None:
         """Remember the absolute path: neither chdir nor a spawned child must change what it means."""
-        self._path = pathlib.Path(os.path.abspath(path))
+        self._path = absolute(path)
 
     @property
     def location(self) -> str:

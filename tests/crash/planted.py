@@ -85,6 +85,10 @@ def _settled_at_the_entrance(original: Function) -> Function:
     return enter
 
 
+def _not_told(original: Function) -> Function:
+    return lambda reader: reader._store.begin_reading()
+
+
 def _one_by_one(original: Function) -> Function:
     return lambda engine, entries: [message_id for entry in entries for message_id in original(engine, [entry])]
 
@@ -104,6 +108,8 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "newest first": ("engine.local.take:take", _newest_first),
     "no look before sleeping": ("waiting:WaitingRoom.wait", _asleep_at_once),
     "nothing deleted": ("engine.local.prune:sweep", _instead(lambda *_: 0)),
+    "dead readers not swept": ("engine.local.mapped:Mapped._sweep_readers", _instead(lambda mapped: None)),
+    "a full table not told": ("engine.local.reading:Reader._begin", _not_told),
     "files not looked at": ("engine.local.store:Store.check_files", _instead(lambda store: None)),
     "map not followed": ("engine.local.store:Store.follow_map", _instead(lambda store: None)),
 }

@@ -226,6 +226,11 @@ def inspect(folder: pathlib.Path) -> str | None:
         if path.exists() and not _may(path, os.R_OK | os.W_OK):
             raise QueuePermissionError(f"{path} cannot be used: this process needs to read and write it.")
     _refuse_planted(folder / BELLS, stat.S_IFDIR, "folder")
+    if os.stat(folder / DATA).st_nlink > 1:
+        raise NotAQueueError(
+            f"{folder / DATA} is a hard link: opened by its other name as well, it would have two lock files and two "
+            "writers at once. Make a copy of it in its place (cp, mv), or remove the other name."
+        )
     for name, size in ((BOARD, board.SIZE), (POSTS, posts.SIZE)):
         if os.stat(folder / name).st_size < size:
             raise QueueDamagedError(f"{folder / name} is truncated; restore the queue from a backup.")

@@ -42,6 +42,8 @@ class Mapped(abc.ABC):
         self._failure: str | None = None
         #: The last write transaction that this process has committed.
         self.recent: Work | None = None
+        #: The last page of the file when it was looked at.
+        self._last_page = 0
         self._syncer = Syncer(self._sync)
         #: What is asked to sync after each commit, if the commit itself does not.
         self.syncer: Syncer | None = None
@@ -126,6 +128,7 @@ class Mapped(abc.ABC):
 
         :raise StorageFullError: it has not
         """
+        self._sweep_readers()
         if not makes_room and self.space.exceeds_map(self.env, payload):
             try:
                 self.grow_map(payload)
@@ -141,6 +144,13 @@ class Mapped(abc.ABC):
                     raise self.space.full()
                 self._reopen(writable_map=False)
             self.space.is_backed = False
+
+    def _sweep_readers(self) -> None:
+        """Free the places of dead readers if pages were added: for the sake of those, old ones are not used again."""
+        last_page = self.env.info()["last_pgno"]
+        if last_page > self._last_page:
+            self._last_page = last_page
+            self.env.reader_check()
 
     def follow_map(self) -> None:
         """Adopt the size that another process gave the map; the caller holds the write lock."""
