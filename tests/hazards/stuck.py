@@ -11,7 +11,7 @@ from persipubsub import Durability, Environment, QueueBusyError, SubscriberSetti
 from tests.crash import failpoints
 from tests.hazards.trials import Trial
 from tests.process import support
-from tests.process.support import BOUND, Here
+from tests.process.support import Here
 
 LOCK_TIMEOUT = 0.3
 #: Seconds by which an error may be later than ``lock_timeout``, and an interrupt later than the signal.
@@ -93,9 +93,7 @@ def stuck(trial: Trial) -> None:
     interrupted = source.random() < 0.4
     timeout = _LONG if interrupted else LOCK_TIMEOUT
     with Environment(trial.path) as env:
-        env.new_control(
-            {"sub": SubscriberSettings(max_deliveries=None)}, durability=durability, lock_timeout=timeout
-        )
+        env.new_control({"sub": SubscriberSettings(max_deliveries=None)}, durability=durability, lock_timeout=timeout)
     names = ["publisher 1", "publisher 2", "taker", "stopped"]
     crowd = {name: trial.child() for name in names}
     for name, child in crowd.items():

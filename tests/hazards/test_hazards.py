@@ -20,7 +20,9 @@ def plant_here(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
 TRIED: list[tuple[Attempt, int]] = [(readers.stale, 2), (readers.crowded, 2)]
 
 
-@pytest.mark.parametrize(("attempt", "number"), [(attempt, number) for attempt, most in TRIED for number in range(most)])
+@pytest.mark.parametrize(
+    ("attempt", "number"), [(attempt, number) for attempt, most in TRIED for number in range(most)]
+)
 def test_nothing_is_found(tmp_path: pathlib.Path, attempt: Attempt, number: int) -> None:
     trial = trials.one(attempt, tmp_path / "trial", 7, number)
     assert trial.findings == []

@@ -114,11 +114,6 @@ class Publisher:
         note_stored(self._session, stored)
         return stored
 
-    async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
-        stored = await self._put(entries, ids)
-        note_stored(self._session, stored)
-        return stored
-
     async def _put(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
         if len(entries) == 1:
             return [await self._put_one(entries[0], ids[0])]
