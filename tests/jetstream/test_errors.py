@@ -105,7 +105,7 @@ def test_the_stream_is_deleted_underneath(env: Environment) -> None:
     pub.send(b"x")
     held = sub.get(timeout=0)
     assert held is not None
-    assert opener_for(env._connection.opener.address).delete()  # type: ignore[attr-defined]
+    assert opener_for(env._connection.opener.address).delete(force=True)  # type: ignore[attr-defined]
     for operation in (lambda: pub.send(b"y"), lambda: sub.get(timeout=0), env.open_control().statistics):
         with pytest.raises((QueueReplacedError, UnknownSubscriberError), match="deleted"):
             operation()
