@@ -42,8 +42,8 @@ class Source:
         self._subscriber: Subscriber[bytes] | None = None
         #: Whether what a predecessor held may still come back; all of it goes before anything newer.
         self._gathering = True
-        #: What lies before it was delivered to somebody before.
-        self._position = 0
+        #: Deliveries to this relay and all others, as far as it knows: when it last looked nobody else held anything.
+        self._deliveries = 0
         self._last_id = -1
         #: Whether the last batch went back behind one before it: its messages may have been forwarded.
         self.went_back = False
@@ -78,7 +78,6 @@ class Source:
             each for each in control.statistics().subscribers if each.identifier == self._identifier
         )
         self._gathering = True
-        self._position = self.statistics().position
         self._subscriber = environment.new_subscriber(self._identifier)
 
     def close(self) -> None:
@@ -109,34 +108,48 @@ class Source:
         :raise SomebodyElseError: others hold messages; nothing was taken
         """
         if self._gathering:
-            return self._gather(deadline, before)
+            return self._gather([], deadline, before)
         messages = self._take(deadline, before)
-        if messages and not self._follow_on(messages) and self._held_by_others(messages):
-            self._stand_back(messages)
+        if messages and not self._follow_on(messages) and not self._is_alone(messages):
+            return self._gather(messages, 0.0, before)
+        self._deliveries += len(messages)
         self._note(messages)
         return messages
 
-    def _gather(self, deadline: float | None, before: Callable[[], object]) -> list[Message[bytes]]:
+    def _gather(
+        self, messages: list[Message[bytes]], deadline: float | None, before: Callable[[], object]
+    ) -> list[Message[bytes]]:
         """Take all that was delivered before and came back; not every engine gives it back in order.
+
+        That nobody else holds anything is not enough: another relay may have held what comes first, stood back, and
+        given it back after the take. So there is a look before a take and one after it: if nobody held anything at
+        the first, and nobody else took anything until the second, then what had come back was there to be taken.
 
         Where the death of a relay shows only when its leases end, what is taken is kept in hand for a while, until
         the rest comes: given back at once it would come before that again and again.
+
+        :param messages: what was taken already
         """
-        if self._subscriber is None:
-            raise RuntimeError("The source is not open.")
-        sees_death = self._subscriber._holder.engine().capabilities.sees_death
+        sees_death = self._sees_death()
         patience = time.monotonic() + (0.0 if sees_death else random.uniform(*_PATIENCE))
-        messages: list[Message[bytes]] = []
-        count: int | None = None
+        count: int | None = _FIRST_BATCH if messages else None
+        seen = self.statistics()
         while True:
+            alone_before = seen.leased <= len(messages)
             more = self._take(deadline if not messages else 0.0, before, count)
             messages.extend(more)
-            if more and more[-1].id < self._position:
-                # Old ones: there may be more of them.
+            # Where there is an order, old ones come first.
+            position, expected = seen.position, seen.deliveries + len(more)
+            seen = self.statistics()
+            if more and more[-1].id < position:
+                # There may be more of them.
                 count = self._batch
                 continue
-            if not self._held_by_others(messages):
-                break
+            if seen.leased <= len(messages):
+                if not sees_death or (alone_before and seen.deliveries == expected):
+                    break
+                count = _FIRST_BATCH
+                continue
             if time.monotonic() >= patience:
                 self._stand_back(messages)
             count = _FIRST_BATCH
@@ -144,7 +157,10 @@ class Source:
             before()
         messages.sort(key=lambda message: message.id)
         self._gathering = False
+        self._deliveries = seen.deliveries
         self._note(messages)
+        # Somebody else may have forwarded them, and not have come to settle them.
+        self.went_back = True
         return messages
 
     def _take(
@@ -160,13 +176,20 @@ class Source:
         """Tell whether there is no gap in which others might hold something."""
         return messages[0].id == self._last_id + 1 and messages[-1].id - messages[0].id == len(messages) - 1
 
-    def _held_by_others(self, messages: Sequence[Message[bytes]]) -> bool:
-        return self.statistics().leased > len(messages)
+    def _is_alone(self, messages: Sequence[Message[bytes]]) -> bool:
+        """Tell whether nobody else has taken anything since the last look, so that none can hold or return it."""
+        seen = self.statistics()
+        # Where death does not show, deliveries are counted by the server, also those that never arrived.
+        taken_by_others = self._sees_death() and seen.deliveries != self._deliveries + len(messages)
+        return seen.leased <= len(messages) and not taken_by_others
+
+    def _sees_death(self) -> bool:
+        if self._subscriber is None:
+            raise RuntimeError("The source is not open.")
+        return self._subscriber._holder.engine().capabilities.sees_death
 
     def _stand_back(self, messages: Sequence[Message[bytes]]) -> None:
-        if not self._gathering:
-            self._gathering = True
-            self._position = self.statistics().position
+        self._gathering = True
         if self._subscriber is not None:
             self._subscriber._holder.give_back_quietly(messages, None)
         raise SomebodyElseError

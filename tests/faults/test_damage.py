@@ -7,12 +7,13 @@ import os
 import pathlib
 import random
 import shutil
+import struct
 from collections.abc import Iterator
 
 import pytest
 
 from persipubsub import Environment
-from persipubsub.engine.local import board, doubt, files
+from persipubsub.engine.local import board, doubt, files, format, pages
 from tests.faults import damage
 from tests.faults.crew import Hand
 from tests.process import support
@@ -113,3 +114,30 @@ def test_foreign_bytes_in_a_fifo_wake_nobody_for_good(queue_path: pathlib.Path, 
         support.wait_until_asleep(child, queue_path)
         env.new_publisher().send(b"at last")
         assert child.returned()[0] == b"at last"
+
+
+def mislead(path: pathlib.Path) -> int:
+    """Change the signpost to the second page of messages: the first one there, whose id is returned, is not found."""
+    with open(path / files.DATA, "r+b", buffering=0) as stream:
+        found = pages.Pages(stream.fileno())
+        root = found.databases(found.metas[0])[format.META_DB]
+        page = found.page(root)
+        low, high, _, size = struct.unpack_from("<HHHH", page, offset := found._offsets(page, root, "")[1])
+        first = next(iter(found.walk(low | high << 16, "the second page")))
+        stream.seek(root * found.size + offset + 8)
+        stream.write((int.from_bytes(first.key, "big") + 1).to_bytes(size, "big"))
+        return int.from_bytes(first.key, "big")
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_message_that_is_not_where_its_id_leads_to_is_no_endless_loop(
+    pattern: damage.Pattern, memory: pathlib.Path, hand: Hand, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    copy = memory / "copy"
+    shutil.copytree(pattern.path, copy)
+    lost = mislead(copy)
+    monkeypatch.setattr(doubt, "_is_sealed", lambda path: trusted)
+    result: damage.Result = hand.do(damage.use, copy, pattern.sent)
+    assert result.error.startswith("QueueDamagedError")
+    assert f"message {lost}" in result.error
+    assert result.checked == ([f"message {lost}: it is not where its id leads to"] if trusted else [])

@@ -69,6 +69,8 @@ def _messages(work: Work) -> Iterator[Finding]:
         if message_id != meta_id:
             missing = "metadata" if message_id < meta_id else "payload"
             yield Finding(f"message {min(message_id, meta_id)}", f"it has no {missing}")
+        elif any(work.txn.get(pack_id(message_id), None, db) is None for db in (work.data, work.meta)):
+            yield Finding(f"message {message_id}", "it is not where its id leads to")
         elif not format.is_intact(message_id, meta.value, data.value):
             yield Finding(f"message {message_id}", CHECKSUM)
         else:

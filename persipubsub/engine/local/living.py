@@ -4,9 +4,12 @@ What limits took in large numbers is gone at once, but its records are deleted l
 lie in a range of ``State.doomed``. Whoever reads messages passes them by what is here.
 """
 
+import pathlib
+
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import State, pack_id, unpack_id
 from persipubsub.engine.local.work import Database, Work
+from persipubsub.errors import QueueDamagedError
 
 
 def is_doomed(state: State, message_id: int) -> bool:
@@ -23,12 +26,13 @@ def meta(work: Work, message_id: int) -> memoryview | None:
 class Messages:
     """A cursor over the messages that are there, by ascending id."""
 
-    __slots__ = ("_cursor", "_doomed")
+    __slots__ = ("_cursor", "_doomed", "_path")
 
     def __init__(self, work: Work, db: Database) -> None:
         """Read the payloads (``work.data``) or the metadata (``work.meta``); it stands nowhere yet."""
         self._cursor = work.txn.cursor(db=db)
         self._doomed = work.state.doomed
+        self._path = work.store.path
 
     @property
     def id(self) -> int:
@@ -41,8 +45,14 @@ class Messages:
         return self._cursor.value()
 
     def at(self, message_id: int) -> bool:
-        """Go to the first message from an id on; False if there is none."""
-        return self._forward(self._cursor.set_range(pack_id(message_id)))
+        """Go to the first message from an id on; False if there is none.
+
+        :raise QueueDamagedError: it lies before: whoever went on from there would not come to an end
+        """
+        there = self._forward(self._cursor.set_range(pack_id(message_id)))
+        if there and self.id < message_id:
+            raise misplaced(self._path, self.id)
+        return there
 
     def before(self, message_id: int) -> bool:
         """Go to the last message before an id; False if there is none."""
@@ -79,6 +89,14 @@ class Messages:
             if start <= self.id < end:
                 there = cursor.prev() if cursor.set_range(pack_id(start)) else cursor.last()
         return there
+
+
+def misplaced(path: pathlib.Path, message_id: int) -> QueueDamagedError:
+    """Return the error for a message that is not found where the tree leads to for its id."""
+    return QueueDamagedError(
+        f"Queue {path} is damaged: message {message_id} is not where its id leads to. Restore the queue from a backup, "
+        "or save the rest with `persipubsub check --repair`."
+    )
 
 
 def first_sent(work: Work, first: int, following: int, sent_ns: int) -> int:

@@ -8,7 +8,7 @@ from persipubsub.engine.base import Delivery
 from persipubsub.engine.local import format, gaps, prune, returning
 from persipubsub.engine.local.format import LEASED, READY, Hold, Meta, pack_id
 from persipubsub.engine.local.holds import Desk
-from persipubsub.engine.local.living import Messages, is_doomed
+from persipubsub.engine.local.living import Messages, is_doomed, misplaced
 from persipubsub.names import matches
 
 #: Messages that one take passes at most without delivering them (filtered, delayed, expired).
@@ -221,6 +221,9 @@ def _over_gap(desk: Desk, position: int) -> int:
     """Return the next id that is there, counting what limits took in between."""
     messages = Messages(desk.work, desk.work.meta)
     following = messages.id if messages.at(position) else desk.work.state.next_id
+    if following == position:
+        # It was looked for by its id, and not found: nothing would ever lead past it.
+        raise misplaced(desk.work.store.path, position)
     gaps.pass_over(desk, position, following)
     return following
 
