@@ -91,14 +91,14 @@ def receive_in_threads(here: Here, path: pathlib.Path, most: int) -> tuple[int, 
     over = path.with_name("over")
     with Environment(path) as env:
         control = env.open_control()
+
         def consume() -> None:
             nonlocal received, refused
             sub = env.new_subscriber("sub")
             while not over.exists():
                 try:
-                    with sub.receive_view(timeout=0.05) as view:
-                        with lock:
-                            received += view is not None
+                    with sub.receive_view(timeout=0.05) as view, lock:
+                        received += view is not None
                     control.statistics()
                 except QueueBusyError as error:
                     if "too many processes and threads" not in str(error):
