@@ -110,6 +110,9 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "nothing deleted": ("engine.local.prune:sweep", _instead(lambda *_: 0)),
     "dead readers not swept": ("engine.local.mapped:Mapped._sweep_readers", _instead(lambda mapped: None)),
     "a full table not told": ("engine.local.reading:Reader._begin", _not_told),
+    "taken back, and carried": ("engine.local.writing:_stand", _instead(lambda jobs: True)),
+    "files not inspected": ("engine.local.files:inspect", _instead(lambda folder: None)),
+    "descriptors left open": ("engine.local.locks:ByteLocks.close", _instead(lambda byte_locks: None)),
     "files not looked at": ("engine.local.store:Store.check_files", _instead(lambda store: None)),
     "map not followed": ("engine.local.store:Store.follow_map", _instead(lambda store: None)),
 }

@@ -1,6 +1,6 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
-from tests.hazards import readers, trials
+from tests.hazards import doors, forks, readers, replaced, stuck, trials
 from tests.soak.protocol import Row
 
 _ALL = "process, full, commit, one queue after another"
@@ -18,6 +18,55 @@ ROWS = [
         f"{readers.RECEIVERS} processes with {readers.THREADS} threads receive and look over {readers.PLACES} places",
         "all is received, nothing but a clear error, no error for publishers",
         trials.row(readers.crowded),
+        _ALL,
+        share=0.5,
+    ),
+    Row(
+        "double-open",
+        "a queue opened by ten spellings of its path, links and a bind mount among them, and by a hard link of its file",
+        "one environment for a process; the hard link is refused",
+        trials.row(doors.double_open),
+        _ALL,
+        share=0.5,
+    ),
+    Row(
+        "open-close",
+        f"{doors.CHURNERS} processes open, use and close a queue again and again",
+        "no error, nothing lost, no descriptor left over",
+        trials.row(doors.churn),
+        _ALL,
+    ),
+    Row(
+        "stuck-writer",
+        "a writer stopped where it keeps others out, also with what they have posted in its commit",
+        f"they raise within lock_timeout + {stuck.LATE:g} s and name it, an interrupt comes through within "
+        f"{stuck.LATE:g} s, what was refused is not stored, all goes on afterwards",
+        trials.row(stuck.stuck),
+        "full and process",
+        share=2,
+    ),
+    Row(
+        "files-replaced",
+        "; ".join(replaced.WAYS),
+        "each process raises QueueReplacedError at the first operation that begins afterwards; where only a name is "
+        f"gone, at the first that begins {replaced.GLANCE:g} s afterwards",
+        trials.row(replaced.replaced),
+        _ALL,
+    ),
+    Row(
+        "forks",
+        f"forks of a parent: {', '.join(forks.STATES)}; by multiprocessing: {', '.join(forks.METHODS)}; the child ends "
+        f"by {', '.join(forks.ENDS)}",
+        "a child never uses the environment of its parent, it sends and receives; nothing of the parent is disturbed",
+        trials.row(forks.forked),
+        _ALL,
+        share=2,
+    ),
+    Row(
+        "preloaded-forks",
+        "gunicorn opens the queue before it forks its workers, which are replaced meanwhile",
+        "as above",
+        trials.row(forks.preloaded),
         _ALL,
         share=0.5,
     ),

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from tests.crash import failpoints, planted
-from tests.hazards import readers, trials
+from tests.hazards import doors, forks, readers, replaced, stuck, trials
 from tests.hazards.trials import Attempt
 
 
@@ -17,7 +17,16 @@ def plant_here(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
 
 
 #: What is tried, and how many trials: three have all durabilities.
-TRIED: list[tuple[Attempt, int]] = [(readers.stale, 2), (readers.crowded, 2)]
+TRIED: list[tuple[Attempt, int]] = [
+    (readers.stale, 1),
+    (readers.crowded, 2),
+    (forks.forked, 2),
+    (forks.preloaded, 1),
+    (doors.double_open, 1),
+    (doors.churn, 2),
+    (stuck.stuck, len(stuck.WHERE)),
+    (replaced.replaced, len(replaced.WAYS)),
+]
 
 
 @pytest.mark.parametrize(
@@ -29,15 +38,23 @@ def test_nothing_is_found(tmp_path: pathlib.Path, attempt: Attempt, number: int)
     assert trial.tries > 0
 
 
-#: Planted into the processes of a trial: the bug, and what of the findings names it.
-PLANTED: list[tuple[Attempt, str, str]] = [
-    (readers.crowded, "a full table not told", "ReadersFullError"),
+#: Planted by the processes that fork.
+PID_CHECK = "pid check removed"
+#: Planted into the processes of a trial: the number of the trial, the bug, and what of the findings names it.
+PLANTED: list[tuple[Attempt, int, str, str]] = [
+    (readers.crowded, 1, "a full table not told", "ReadersFullError"),
+    (forks.forked, 0, PID_CHECK, "silently uses the environment of its parent"),
+    (forks.preloaded, 0, PID_CHECK, "silently uses the environment of its parent"),
+    (doors.double_open, 1, "files not inspected", "a hard link was not noticed"),
+    (doors.churn, 1, "descriptors left open", "descriptors are left over"),
+    (stuck.stuck, 11, "taken back, and carried", "refused, and stored"),
+    (replaced.replaced, 1, "files not looked at", "an operation succeeded that began"),
 ]
 
 
-@pytest.mark.parametrize(("attempt", "bug", "finding"), PLANTED)
-def test_hazards_find(tmp_path: pathlib.Path, attempt: Attempt, bug: str, finding: str) -> None:
-    trial = trials.one(attempt, tmp_path / "trial", 7, 1, [bug])
+@pytest.mark.parametrize(("attempt", "number", "bug", "finding"), PLANTED)
+def test_hazards_find(tmp_path: pathlib.Path, attempt: Attempt, number: int, bug: str, finding: str) -> None:
+    trial = trials.one(attempt, tmp_path / "trial", 7, number, [bug])
     assert finding in "\n".join(trial.findings)
 
 

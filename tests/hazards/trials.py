@@ -22,7 +22,7 @@ class Trial:
 
     def __init__(self, folder: pathlib.Path, seed: int, number: int, children: Children, bugs: Sequence[str]) -> None:
         """Begin the trial ``number``, in an empty folder of its own; ``bugs`` are planted into its processes."""
-        self._bugs = list(bugs)
+        self.bugs = list(bugs)
         self.folder = folder
         self.path = folder / "queue"
         self.source = random.Random(f"{seed} {number}")
@@ -40,8 +40,8 @@ class Trial:
     def child(self) -> Child:
         """Start a process."""
         child = self.children.new("forkserver")
-        if self._bugs:
-            child.do(plant, self._bugs)
+        if self.bugs:
+            child.do(plant, self.bugs)
         return child
 
     def expect(self, condition: object, finding: str) -> None:

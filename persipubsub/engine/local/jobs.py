@@ -26,6 +26,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     makes_room: bool
     #: Gives the operation as something that another process can carry out; ``None`` where that cannot be.
     post: Callable[[], Operation] | None = None
+    #: Asked right before the commit whether it is still wanted.
+    stands: Callable[[], bool] | None = None
     result: T | None = None
     error: Exception | None = None
     done: bool = False

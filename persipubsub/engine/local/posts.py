@@ -13,13 +13,14 @@ in the transaction itself, under the nonce of the question. So a question whose 
     | is posted      | length (4) | xxh3 (8) | body      | length (4) | xxh3 (8) | body      |
     +----------------+----------------------------------+----------------------------------+- ...
 
-The byte behind those of the slots tells how many questions the last commit carried along. Integers are
-little-endian. A question or an answer that is only half written does not agree with its checksum, and
+The byte behind those of the slots tells how many questions the last commit carried along; from byte 64 on there is
+another one for each slot, which says that a commit with its question is under way. Integers are little-endian. A question or an answer that is only half written does not agree with its checksum, and
 counts as not there.
 """
 
 import mmap
 import struct
+import threading
 
 import msgspec
 import xxhash
@@ -31,6 +32,8 @@ _HEAD = struct.Struct("<16sIIQ")
 LONGEST = _PART - _HEAD.size
 SIZE = _PART + SLOTS * 2 * _PART
 _FREE, _POSTED = 0, 1
+#: Where the bytes of those questions are whose commit is under way.
+_DECIDED_AT = 64
 _MARK = bytes((_POSTED,))
 
 
@@ -50,15 +53,38 @@ class Posts:
     def __init__(self, page: mmap.mmap) -> None:
         """Take over the mapped file."""
         self._page = page
+        self._fence = threading.Lock()
 
     def ask(self, question: Question) -> None:
         """Post a question; the slot belongs to this process."""
         self._write(_PART + question.slot * 2 * _PART, question.nonce, question.bell, question.body)
+        self.leave_open(question.slot)
         self._page[question.slot] = _POSTED
 
-    def withdraw(self, slot: int) -> None:
-        """Take a question back; somebody may be carrying it out already."""
+    def withdraw(self, slot: int) -> bool:
+        """Take a question back; False if the commit that carries it out may be under way, or over."""
         self._page[slot] = _FREE
+        self._pass_fence()
+        return self._page[_DECIDED_AT + slot] == _FREE
+
+    def decide(self, question: Question) -> bool:
+        """Tell, right before a commit, whether a question still stands: from now on it cannot be taken back."""
+        self._page[_DECIDED_AT + question.slot] = _POSTED
+        self._pass_fence()
+        part = self._read(_PART + question.slot * 2 * _PART)
+        if self._page[question.slot] == _POSTED and part is not None and part[0] == question.nonce:
+            return True
+        self.leave_open(question.slot)
+        return False
+
+    def leave_open(self, slot: int) -> None:
+        """Say that no commit with the question of a slot is under way."""
+        self._page[_DECIDED_AT + slot] = _FREE
+
+    def _pass_fence(self) -> None:
+        # What was written before is seen by all before what follows is read.
+        with self._fence:
+            pass
 
     def count(self) -> int:
         """Return how many questions are posted."""
@@ -96,6 +122,7 @@ class Posts:
         if part is not None and part[0] == question.nonce:
             self._write(2 * _PART + question.slot * 2 * _PART, question.nonce, 0, body)
             self._page[question.slot] = _FREE
+        self.leave_open(question.slot)
 
     def answer_to(self, slot: int, nonce: bytes) -> bytes | None:
         """Return the answer to a question, ``None`` if there is none yet."""

@@ -35,7 +35,7 @@ _PART_OF_A_COMMIT = 0.2
 _SMALL = 512
 _GLANCE = 0.00002
 #: Seconds that an interrupted call waits at most to learn what came of its question; a commit takes milliseconds.
-_LOOK_BACK = 1.0
+_LOOK_BACK = 0.3
 _REFUSED = b""
 _encode = msgspec.msgpack.Encoder().encode
 _questions = msgspec.msgpack.Decoder(list[Operation])
@@ -46,6 +46,10 @@ _result_of_taking = msgspec.msgpack.Decoder(Taken)
 
 class _CannotBeAnsweredError(Exception):
     """The answer is too long: who asked has to carry it out."""
+
+
+class WithdrawnError(Exception):
+    """Who asked has taken the question back: it is not carried out."""
 
 
 class Carried(msgspec.Struct):
@@ -109,8 +113,7 @@ class Sharing:
         try:
             answer = self._wait_for_answer(question, timeout)
         except BaseException:
-            self._store.posts.withdraw(question.slot)
-            answer = self._look_back(question)
+            answer = self._take_back(question)
             if answer:
                 _hand_out(jobs, answer)
             raise
@@ -168,6 +171,12 @@ class Sharing:
             answer = self._store.writer.rehearse_locked(partial(_stored_answer, question=question))
         return answer
 
+    def _take_back(self, question: posts.Question) -> bytes | None:
+        """Withdraw a question; return the answer if it was carried out before that."""
+        if self._store.posts.withdraw(question.slot):
+            return self._store.posts.answer_to(question.slot, question.nonce)
+        return self._look_back(question)
+
     def _look_back(self, question: posts.Question) -> bytes | None:
         """Return the answer to a question that was interrupted, once nobody can be carrying it out any more."""
         lock = self._store.writer.lock
@@ -201,6 +210,10 @@ class Sharing:
         """Take notice of how many came along, and how long it took."""
         self._store.posts.carried = carried
         self._seconds = time.monotonic() - self._began
+
+    def leave_open(self, carried: Carried) -> None:
+        """Say that what was going to be carried along was not committed: who asked may take it back."""
+        self._store.posts.leave_open(carried.question.slot)
 
     def answer(self, carried: Carried, *, refused: bool) -> None:
         """Answer what was carried along."""

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import lmdb
@@ -18,7 +19,7 @@ from persipubsub.engine.events import Event
 from persipubsub.engine.local import doom
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.operations import Operation
-from persipubsub.engine.local.sharing import Sharing
+from persipubsub.engine.local.sharing import Sharing, WithdrawnError
 from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
@@ -249,8 +250,18 @@ class Writer:
             return None
         try:
             asked = sharing.asked()
-            others = [Job(carried.run, len(carried.question.body), False) for carried in asked]
-            work = self._commit([*jobs, *others])
+            decide = self._store.posts.decide
+            others = [
+                Job(carried.run, len(carried.question.body), False, stands=partial(decide, carried.question))
+                for carried in asked
+            ]
+            try:
+                work = self._commit([*jobs, *others])
+            except BaseException:
+                for carried, job in zip(asked, others, strict=True):
+                    if not job.done:
+                        sharing.leave_open(carried)
+                raise
             sharing.note_commit(len(asked))
             for carried, job in zip(asked, others, strict=True):
                 sharing.answer(carried, refused=job.error is not None)
@@ -340,6 +351,10 @@ class Writer:
             if work.state.doomed:
                 doom.reclaim(work, doom.SLICE)
             changed = work.finish()
+            if store.syncer is None and not _stand(jobs):
+                txn.abort()
+                store.handles.forget(opened)
+                return None
             if not changed and not opened:
                 txn.abort()
                 return work
@@ -364,3 +379,13 @@ class Writer:
                 store.handles.forget(opened)
             raise
         return work
+
+
+def _stand(jobs: Sequence[Job[Any]]) -> bool:
+    """Tell whether all jobs are still wanted; those that are not carry an error, and are left out."""
+    stand = True
+    for job in jobs:
+        if job.stands is not None and not job.stands():
+            job.error = WithdrawnError()
+            stand = False
+    return stand

@@ -1,0 +1,91 @@
+"""Files that are deleted or exchanged under load: nothing succeeds in them afterwards."""
+
+import logging
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+
+from persipubsub import Environment, QueueReplacedError
+from persipubsub.engine.local import files
+from tests.hazards.trials import Trial
+from tests.process.support import BOUND, Here
+
+WORKERS = 3
+#: The names of the files are looked at so often, in seconds; whether the data file is still linked, always.
+GLANCE = 0.05
+
+
+def _replace(path: pathlib.Path) -> None:
+    os.replace(path.with_name("copy"), path / files.DATA)
+
+
+def _restore(path: pathlib.Path) -> None:
+    path.rename(path.with_name("old"))
+    path.with_name("backup").rename(path)
+
+
+#: What is done, and how many seconds later an operation may still begin, and succeed.
+WAYS: dict[str, tuple[Callable[[pathlib.Path], None], float]] = {
+    "data deleted": (lambda path: (path / files.DATA).unlink(), 0.0),
+    "data exchanged": (_replace, 0.0),
+    "folder deleted": (shutil.rmtree, 0.0),
+    "folder moved": (lambda path: path.rename(path.with_name("elsewhere")), GLANCE),
+    "backup put back": (_restore, GLANCE),
+    "lock file deleted": (lambda path: (path / files.LMDB_LOCK).unlink(), GLANCE),
+}
+
+
+def work_on(here: Here, path: pathlib.Path, number: int) -> list[tuple[float, float, str]]:
+    """Publish or take, until errors have come ten times; return when each of the last operations began and ended."""
+    notes: list[tuple[float, float, str]] = []
+    env = Environment(path)
+    pub, sub = env.new_publisher(), env.new_subscriber("sub")
+    here.tell("ready")
+    logging.disable(logging.CRITICAL)
+    deadline, errors = time.monotonic() + 5, 0
+    while errors < 10 and time.monotonic() < deadline:
+        began, said = time.monotonic(), ""
+        try:
+            if number % 2:
+                with sub.receive(timeout=0):
+                    pass
+            else:
+                pub.send(b"x")
+        except Exception as error:  # noqa: BLE001 - the trial judges it
+            errors += 1
+            said = f"{type(error).__name__}: {error}"
+        notes.append((began, time.monotonic(), said))
+    env.close()
+    return notes[-2000:]
+
+
+def replaced(trial: Trial) -> None:
+    """Take the files away while several processes work."""
+    source, path = trial.source, trial.path
+    name = list(WAYS)[trial.number % len(WAYS)]
+    take_away, late = WAYS[name]
+    with Environment(path) as env:
+        env.new_control({"sub"}, durability=trial.durability)
+        env.new_publisher().send(b"x")
+        env.open_control().backup(path.with_name("backup"))
+    shutil.copy(path / files.DATA, path.with_name("copy"))
+    crowd = [trial.child() for _ in range(WORKERS)]
+    for number, child in enumerate(crowd):
+        child.start(work_on, path, number)
+    for child in crowd:
+        child.told()
+    time.sleep(0.02 + source.random() * 0.1)
+    take_away(path)
+    gone = time.monotonic()
+    for child in crowd:
+        notes = child.returned(2 * BOUND)
+        errors = [(began, said) for began, _, said in notes if said]
+        after = [began - gone for began, _, said in notes if not said and began > gone]
+        trial.expect(len(errors) == 10, f"{name}: {len(errors)} errors")
+        trial.findings += [f"{name}: {said}" for _, said in errors if not said.startswith(QueueReplacedError.__name__)]
+        if after:
+            trial.note(f"last success, {name}, s", max(after))
+            trial.expect(max(after) <= late, f"{name}: an operation succeeded that began {max(after):.3f} s later")
+        trial.tries += 1
