@@ -62,8 +62,8 @@ class RelayCollector(Collector):
     >>> registry = CollectorRegistry()
     >>> registry.register(RelayCollector(Relay("memory:edge", "memory:centre", name="uplink")))
     >>> labels = {"relay": "uplink", "source": "memory:edge", "target": "memory:centre"}
-    >>> registry.get_sample_value("persipubsub_relay_forwarded_messages_total", labels)
-    0.0
+    >>> int(registry.get_sample_value("persipubsub_relay_forwarded_messages_total", labels))
+    0
     """
 
     def __init__(self, relay: Relay) -> None:

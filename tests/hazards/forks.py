@@ -229,7 +229,8 @@ def preloaded(trial: Trial) -> None:
         workers = set()
         try:
             for _ in range(12):
-                connection = http.client.HTTPConnection(*listener.getsockname(), timeout=BOUND)
+                host, port = listener.getsockname()
+                connection = http.client.HTTPConnection(host, port, timeout=BOUND)
                 connection.request("GET", "/")
                 worker, _, said = connection.getresponse().read().decode().partition(" ")
                 connection.close()

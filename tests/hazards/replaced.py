@@ -21,6 +21,10 @@ def _replace(path: pathlib.Path) -> None:
     os.replace(path.with_name("copy"), path / files.DATA)
 
 
+def _move(path: pathlib.Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
 def _restore(path: pathlib.Path) -> None:
     path.rename(path.with_name("old"))
     path.with_name("backup").rename(path)
@@ -31,7 +35,7 @@ WAYS: dict[str, tuple[Callable[[pathlib.Path], None], float]] = {
     "data deleted": (lambda path: (path / files.DATA).unlink(), 0.0),
     "data exchanged": (_replace, 0.0),
     "folder deleted": (shutil.rmtree, 0.0),
-    "folder moved": (lambda path: path.rename(path.with_name("elsewhere")), GLANCE),
+    "folder moved": (_move, GLANCE),
     "backup put back": (_restore, GLANCE),
     "lock file deleted": (lambda path: (path / files.LMDB_LOCK).unlink(), GLANCE),
 }

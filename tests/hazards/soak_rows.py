@@ -23,7 +23,7 @@ ROWS = [
     ),
     Row(
         "double-open",
-        "a queue opened by ten spellings of its path, links and a bind mount among them, and by a hard link of its file",
+        "a queue opened by ten spellings of its path, links and a bind mount among them, and by a hard link",
         "one environment for a process; the hard link is refused",
         trials.row(doors.double_open),
         _ALL,

@@ -53,7 +53,12 @@ def test_what_was_given_back_after_the_take_comes_first(
             publisher.send_many(numbered(6, 3))
             held = other.get_many(3, timeout=0)
             assert [message.data for message in held] == numbered(3, 3)
-            meanwhile(one, monkeypatch, lambda: [message.nack() for message in held])
+
+            def give_back() -> None:
+                for message in held:
+                    message.nack()
+
+            meanwhile(one, monkeypatch, give_back)
             assert take(one) == numbered(6, 3)
             # They may have been forwarded before they were given back.
             assert one.went_back

@@ -14,8 +14,8 @@ in the transaction itself, under the nonce of the question. So a question whose 
     +----------------+----------------------------------+----------------------------------+- ...
 
 The byte behind those of the slots tells how many questions the last commit carried along; from byte 64 on there is
-another one for each slot, which says that a commit with its question is under way. Integers are little-endian. A question or an answer that is only half written does not agree with its checksum, and
-counts as not there.
+another one for each slot, which says that a commit with its question is under way. Integers are little-endian. A
+question or an answer that is only half written does not agree with its checksum, and counts as not there.
 """
 
 import mmap
