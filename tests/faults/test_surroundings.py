@@ -19,7 +19,7 @@ from persipubsub import (
     QueueBusyError,
     QueueReplacedError,
 )
-from persipubsub.engine.local import files, opening, store
+from persipubsub.engine.local import files, mapped, opening, store
 from tests.process import support
 from tests.process.support import Children, Here
 
@@ -109,6 +109,7 @@ def test_a_full_table_of_readers_is_an_error_and_passes(
     queue_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "MAX_READERS", 3)
+    monkeypatch.setattr(mapped, "MAX_READERS", 3)
     with Environment(queue_path) as env:
         control = env.new_control({"a"})
         pub, sub = env.new_publisher(), env.new_subscriber("a")
