@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import doubt, files, format, roster
-from persipubsub.engine.local.space import FULL
-from persipubsub.engine.local.store import Store, first_map_size, write_new
+from persipubsub.engine.local.space import FULL, first_map_size
+from persipubsub.engine.local.store import Store, write_new
 from persipubsub.engine.local.work import Work, settings_records
 from persipubsub.errors import NotAQueueError, OpenError, PersipubsubError, QueuePermissionError, StorageFullError
 from persipubsub.limits import Durability, Settings, SubscriberSettings

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import lmdb
 
 from persipubsub.errors import StorageError, StorageFullError
+from persipubsub.limits import Durability
 
 #: Pages that a transaction may need besides its payload.
 SLACK = 512 * 1024
@@ -25,6 +26,9 @@ _META_PAGES = 2
 #: In LMDB's record of a sub-database: its branch, leaf and overflow pages.
 _PAGES = struct.Struct("<QQQ")
 _PAGES_AT = 8
+#: Address space, not memory or disk; a file with a writable map is as long as its map (but sparse).
+_MAP_SIZE = 64 << 30
+_WRITABLE_MAP_SIZE = 1 << 30
 #: What the system says when there is no room.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -71,9 +75,9 @@ class Space:
         self._end, self._next = end + size, info["last_txnid"] + 2
         if need <= self._allocated:
             return
-        # Beyond the map there is nothing to write; when that is full, LMDB says so and it grows.
-        most = max(info["map_size"], end)
         ahead = need + min(max(self._allocated, _STEP), _LARGEST_STEP)
+        # Beyond a writable map there is no file; when that map is full, LMDB says so and it grows.
+        most = max(info["map_size"], end) if self._writable_map else ahead
         if self._allocate(min(ahead, most)) or self._allocate(min(need, most)):
             return
         # The disk is full, but deleted messages may have left room inside the file. LMDB uses it if it finds
@@ -147,3 +151,10 @@ class Space:
 def _size(payload: int) -> int:
     """Return how much a transaction may take: a payload whole pages, or one and a half times its size in the tree."""
     return payload + payload // 2 + SLACK
+
+
+def first_map_size(durability: Durability, wanted: int | None) -> int:
+    """Return the address space that a new queue starts with, in bytes."""
+    if wanted is not None:
+        return -(-wanted // 4096) * 4096
+    return _WRITABLE_MAP_SIZE if durability is Durability.PROCESS else _MAP_SIZE

@@ -42,9 +42,6 @@ from persipubsub.limits import Durability, Settings
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
 
-#: Address space, not memory or disk; a file with a writable map is as long as its map (but sparse).
-_MAP_SIZE = 64 << 30
-_WRITABLE_MAP_SIZE = 1 << 30
 #: How often the names of the files are looked at, in seconds; whether the data file is linked, always.
 _GLANCE = 0.05
 
@@ -274,6 +271,14 @@ class Store(Mapped):
             return self.fail(error)
         return translate(error, self.path)
 
+    def is_full(self, error: lmdb.Error) -> bool:
+        """Tell whether LMDB found no page to write to, in the map or on the disk; after that it can go on."""
+        if isinstance(error, lmdb.MapFullError):
+            return True
+        code = getattr(error, "code", 0)
+        short = code == errno.EIO and not self.space.is_backed
+        return (code in FULL or short) and not self._sync_fails() and self._revive()
+
     def _revive(self) -> bool:
         """Open the environment anew if LMDB has given it up: no room was left for a meta page; False if that fails."""
         try:
@@ -364,13 +369,6 @@ class Store(Mapped):
                 "again, if it was restored or deployed anew; nothing can be read from the old files any more."
             )
         self._files_seen = now
-
-
-def first_map_size(durability: Durability, wanted: int | None) -> int:
-    """Return the address space that a new queue starts with, in bytes."""
-    if wanted is not None:
-        return -(-wanted // 4096) * 4096
-    return _WRITABLE_MAP_SIZE if durability is Durability.PROCESS else _MAP_SIZE
 
 
 def write_new(path: pathlib.Path, map_size: int, records: dict[bytes, bytes]) -> None:

@@ -302,6 +302,8 @@ class Writer:
         store = self._store
         if attempt > _MOST_MENDINGS:
             raise translate(error, store.path) from error
+        if store.is_full(error) and store.env.reader_check():
+            return  # for the sake of dead readers pages were not used again
         if isinstance(error, lmdb.MapFullError):
             store.grow_map(payload)
         elif isinstance(error, lmdb.MapResizedError):
