@@ -229,8 +229,7 @@ def preloaded(trial: Trial) -> None:
         workers = set()
         try:
             for _ in range(12):
-                host, port = listener.getsockname()
-                connection = http.client.HTTPConnection(host, port, timeout=BOUND)
+                connection = http.client.HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=BOUND)
                 connection.request("GET", "/")
                 worker, _, said = connection.getresponse().read().decode().partition(" ")
                 connection.close()

@@ -31,7 +31,7 @@ def _restore(path: pathlib.Path) -> None:
 
 
 #: What is done, and how many seconds later an operation may still begin, and succeed.
-WAYS: dict[str, tuple[Callable[[pathlib.Path], None], float]] = {
+WAYS: dict[str, tuple[Callable[[pathlib.Path], object], float]] = {
     "data deleted": (lambda path: (path / files.DATA).unlink(), 0.0),
     "data exchanged": (_replace, 0.0),
     "folder deleted": (shutil.rmtree, 0.0),

@@ -1,6 +1,6 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
-from tests.hazards import doors, forks, readers, replaced, stuck, trials
+from tests.hazards import clocks, doors, exits, forks, fullmap, overflow, readers, replaced, stuck, trials
 from tests.soak.protocol import Row
 
 _ALL = "process, full, commit, one queue after another"
@@ -23,7 +23,7 @@ ROWS = [
     ),
     Row(
         "double-open",
-        "a queue opened by ten spellings of its path, links and a bind mount among them, and by a hard link",
+        "a queue opened by ten spellings of its path, by links and a bind mount, and by a hard link of its file",
         "one environment for a process; the hard link is refused",
         trials.row(doors.double_open),
         _ALL,
@@ -67,6 +67,44 @@ ROWS = [
         "gunicorn opens the queue before it forks its workers, which are replaced meanwhile",
         "as above",
         trials.row(forks.preloaded),
+        _ALL,
+        share=0.5,
+    ),
+    Row(
+        "full-map",
+        "a map that is full, and files that may not grow: acknowledgements and pruning, first beside somebody who "
+        "reads a view and is killed in it",
+        f"all succeed without a view, at least {fullmap.PINNED_ACKS} beside one; then the queue takes messages again",
+        trials.row(fullmap.full),
+        _ALL,
+    ),
+    Row(
+        "map-growth",
+        f"a map of 1 MiB that grows under {fullmap.PUBLISHERS} publishers and a consumer",
+        "no error comes through, every byte arrives",
+        trials.row(fullmap.growing),
+        _ALL,
+    ),
+    Row(
+        "clock-jumps",
+        "the wall clock jumps by up to ten years while two owners send, take, hold and settle",
+        "nothing lost, order kept, nothing held by two, no lease ended before its time",
+        trials.row(clocks.jumping),
+        _ALL,
+        share=0.5,
+    ),
+    Row(
+        "exits",
+        f"{len(exits.EXITS)} ways out of {len(exits.FORMS)} forms of handling",
+        "nothing acknowledged that was not handled; a dead letter after as many deliveries as are allowed",
+        trials.row(exits.exits),
+        _ALL,
+    ),
+    Row(
+        "overflow",
+        "publishers overflow a queue that prunes the oldest messages",
+        "settled + lost = published for every subscriber; in order, nothing twice",
+        trials.row(overflow.storm),
         _ALL,
         share=0.5,
     ),

@@ -4,8 +4,9 @@ import pathlib
 
 import pytest
 
+from tests.contract.support import FakeClock
 from tests.crash import failpoints, planted
-from tests.hazards import doors, forks, readers, replaced, stuck, trials
+from tests.hazards import clocks, doors, exits, forks, fullmap, overflow, readers, replaced, stuck, trials
 from tests.hazards.trials import Attempt
 
 
@@ -26,6 +27,11 @@ TRIED: list[tuple[Attempt, int]] = [
     (doors.churn, 2),
     (stuck.stuck, len(stuck.WHERE)),
     (replaced.replaced, len(replaced.WAYS)),
+    (fullmap.full, 3),
+    (fullmap.growing, 2),
+    (clocks.jumping, 2),
+    (exits.exits, 1),
+    (overflow.storm, 2),
 ]
 
 
@@ -49,6 +55,10 @@ PLANTED: list[tuple[Attempt, int, str, str]] = [
     (doors.churn, 1, "descriptors left open", "descriptors are left over"),
     (stuck.stuck, 11, "taken back, and carried", "refused, and stored"),
     (replaced.replaced, 1, "files not looked at", "an operation succeeded that began"),
+    (fullmap.full, 0, "full for the sake of the dead", "acknowledged: StorageFullError"),
+    (fullmap.growing, 0, "map not followed", "another process keeps growing the map"),
+    (exits.exits, 0, "acknowledge on exception", "in_a_block, exception, 0: wrongly settled"),
+    (overflow.storm, 0, "losses not counted", "settled of 800"),
 ]
 
 
@@ -56,6 +66,11 @@ PLANTED: list[tuple[Attempt, int, str, str]] = [
 def test_hazards_find(tmp_path: pathlib.Path, attempt: Attempt, number: int, bug: str, finding: str) -> None:
     trial = trials.one(attempt, tmp_path / "trial", 7, number, [bug])
     assert finding in "\n".join(trial.findings)
+
+
+def test_jumping_clock_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeClock, "boot_ns", FakeClock.wall_ns)
+    assert "is held by two" in "\n".join(trials.one(clocks.jumping, tmp_path / "trial", 7).findings)
 
 
 def test_stale_readers_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
