@@ -121,12 +121,13 @@ def stuck(trial: Trial) -> None:
         during = [note for note in notes[name] if note[2] < until and note[3] > since]
         errors = [note for note in during if note[4]]
         trial.expect(errors, f"{name}: nothing was said while the writer was stopped")
-        for _, _, began, ended, said in errors:
+        for _, _, began, ended, said in errors:  # once it goes on, it may be another one who writes
             late = ended - (signalled if interrupted else began + LOCK_TIMEOUT)
             trial.note("latest s", late)
             trial.expect(late <= LATE, f"{name}: {said!r} came {late:.2f} s late")
             trial.expect(
-                said == "interrupted" if interrupted else f"process {stopped.pid} " in said, f"{name}: {said!r}"
+                said == "interrupted" if interrupted else ended > until or f"process {stopped.pid} " in said,
+                f"{name}: {said!r}",
             )
     judge(trial, [note for name in names for note in notes[name]], interrupted=interrupted)
     trial.path.with_name("seen").touch()
@@ -142,7 +143,9 @@ def judge(trial: Trial, notes: list[Note], *, interrupted: bool) -> None:
     # What an interrupted ``get`` took belongs to a caller who does not know of it.
     most = int(interrupted)
     sent = {text for name, text, *_, said in notes if not name.startswith("taker") and not said}
-    refused = {text for name, text, *_, said in notes if said and said != "interrupted"}
+    refused = {
+        text for name, text, *_, said in notes if not name.startswith("taker") and said and said != "interrupted"
+    }
     doubtful = {text for *_, text, _, _, said in notes if said == "interrupted"}
     taken = {text for name, text, *_, said in notes if name.startswith("taker") and not said}
     with Environment(trial.path) as env:

@@ -29,6 +29,8 @@ _TRIES = 20
 #: Attempts before the first sleep: most transactions take microseconds.
 _SPINS = 50
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
+#: Looks after the first one that tell who writes from who tries to.
+_LOOKS = 5
 
 
 class WriteLock:
@@ -105,8 +107,13 @@ class WriteLock:
             self._page[self._byte] = _FREE
 
     def name_holder(self) -> str:
-        """Return who writes, for messages."""
-        for place in self._claimed():
+        """Return who writes, for messages; takes some milliseconds."""
+        claimed = set(self._claimed())
+        for _ in range(_LOOKS):
+            # Those who wait announce themselves for a moment only, again and again.
+            time.sleep(_LONGEST_SLEEP)
+            claimed.intersection_update(self._claimed())
+        for place in claimed:
             return self._locks.name_holder(locks.WRITERS + place)
         return self._locks.name_holder(locks.WRITER)
 
