@@ -207,5 +207,5 @@ def test_a_map_that_grows_is_told(tmp_path: Path, records: list[logging.LogRecor
         env.new_publisher().send(bytes(3 << 20))
         found = the_one(records, logging.INFO)
     assert found["event"] == "growth"
-    assert found["map_bytes_before"] == 1 << 20
+    assert 1 << 20 <= found["map_bytes_before"] < 4 << 20  # a map is never shorter than its file
     assert found["map_bytes"] > 4 << 20

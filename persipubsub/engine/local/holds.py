@@ -4,7 +4,7 @@
 indices, its counters and the pending counts in step; ``save`` writes the subscriber back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from persipubsub.engine.local import format, living, prune, roster
 from persipubsub.engine.local.format import (
@@ -22,7 +22,7 @@ from persipubsub.engine.local.format import (
     pack_id,
     unpack_id,
 )
-from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.work import Work, put_all
 
 #: What one transaction moves at most of what has become due.
 _BATCH = 1000
@@ -109,18 +109,27 @@ class Desk:
 
     def lease(self, message_id: int, hold: Hold) -> None:
         """Record that a message is taken."""
-        self.txn.put(LEASED + pack_id(message_id), format.encode(hold), True, True, False, self.db)
-        record = self.record
-        record.leased += 1
-        if hold.deadline_ns:
-            self.txn.put(ENDING + pack_id(hold.deadline_ns) + pack_id(message_id), b"", db=self.db)
-            record.bounded += 1
-        if hold.top:
-            record.top += 1
-        elif not hold.own_copy:
-            prune.hold(self.work, message_id)
+        self.lease_all(((message_id, hold),))
 
-    def unlease(self, message_id: int, hold: Hold, *, keep: bool = False) -> None:
+    def lease_all(self, holds: Sequence[tuple[int, Hold]]) -> None:
+        """Record that messages are taken."""
+        record, encode = self.record, format.encode
+        put_all(self.txn, self.db, [(LEASED + pack_id(message_id), encode(hold)) for message_id, hold in holds])
+        record.leased += len(holds)
+        shared = []
+        for message_id, hold in holds:
+            if hold.deadline_ns:
+                self.txn.put(ENDING + pack_id(hold.deadline_ns) + pack_id(message_id), b"", db=self.db)
+                record.bounded += 1
+            if hold.top:
+                record.top += 1
+            elif not hold.own_copy:
+                shared.append(message_id)
+        prune.hold(self.work, shared)
+
+    # What forgets tells whether the message was still there; with ``keep`` it is held again at once, so it is.
+
+    def unlease(self, message_id: int, hold: Hold, *, keep: bool = False) -> bool:
         """Forget that a message is taken; without ``keep`` it may be deleted with that."""
         self._delete(LEASED + pack_id(message_id))
         record = self.record
@@ -130,21 +139,21 @@ class Desk:
             record.bounded -= 1
         if hold.top:
             record.top -= 1
-        else:
-            self._let_go(message_id, hold, keep)
+            return keep or self.exists(message_id, hold)
+        return self._let_go(message_id, hold, keep)
 
     def make_ready(self, message_id: int, hold: Hold) -> None:
         """Record that a message is to be delivered next."""
         self._put(READY, message_id, hold)
         self.record.ready += 1
         if not hold.own_copy:
-            prune.hold(self.work, message_id)
+            prune.hold(self.work, (message_id,))
 
-    def unready(self, message_id: int, hold: Hold, *, keep: bool = False) -> None:
+    def unready(self, message_id: int, hold: Hold, *, keep: bool = False) -> bool:
         """Forget that a message is ready."""
         self._delete(READY + pack_id(message_id))
         self.record.ready -= 1
-        self._let_go(message_id, hold, keep)
+        return self._let_go(message_id, hold, keep)
 
     def delay(self, message_id: int, hold: Hold) -> None:
         """Record that a message is set aside until ``hold.due_ns``."""
@@ -152,16 +161,16 @@ class Desk:
         self.txn.put(DUE + pack_id(hold.due_ns) + pack_id(message_id), b"", db=self.db)
         self.record.delayed += 1
         if not hold.own_copy:
-            prune.hold(self.work, message_id)
+            prune.hold(self.work, (message_id,))
 
-    def undelay(self, message_id: int, hold: Hold, *, keep: bool = False) -> None:
+    def undelay(self, message_id: int, hold: Hold, *, keep: bool = False) -> bool:
         """Forget that a message is set aside."""
         self._delete(DELAYED + pack_id(message_id))
         self._delete(DUE + pack_id(hold.due_ns) + pack_id(message_id))
         self.record.delayed -= 1
-        self._let_go(message_id, hold, keep)
+        return self._let_go(message_id, hold, keep)
 
-    def _let_go(self, message_id: int, hold: Hold, keep: bool) -> None:
+    def _let_go(self, message_id: int, hold: Hold, keep: bool) -> bool:
         if hold.own_copy:
             if not keep:
                 self._delete(REQUEUED + pack_id(message_id))
@@ -170,7 +179,8 @@ class Desk:
             # It is held again within this transaction: it must not vanish in between.
             prune.add(self.work, format.HOLDERS, message_id, -1)
         else:
-            prune.let_go(self.work, message_id)
+            return prune.let_go(self.work, message_id)
+        return True
 
     # -- what has become due -----------------------------------------------------------------------------
 
@@ -202,8 +212,7 @@ class Desk:
         """Forget leases, given-back and delayed messages, and what was settled ahead."""
         for kind, drop in ((LEASED, self.unlease), (READY, self.unready), (DELAYED, self.undelay)):
             for message_id, hold in list(self.each(kind)):
-                self.record.lost += not self.exists(message_id, hold)
-                drop(message_id, hold)
+                self.record.lost += not drop(message_id, hold)
         for message_id in list(self.ids(AHEAD)):
             self._delete(AHEAD + pack_id(message_id))
         self.record.ahead = 0

@@ -5,14 +5,15 @@ Each function touches what it deletes and nothing else: neither the whole queue 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from persipubsub.engine import events
 from persipubsub.engine.local import blocks, doom, format
 from persipubsub.engine.local.blocks import Part
 from persipubsub.engine.local.format import HOLDERS, OVERFLOW, POSITIONS, TIMEOUT, pack_id, unpack_id
-from persipubsub.engine.local.living import Messages, first_sent, is_doomed
-from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.living import Messages, first_sent, is_doomed, meta
+from persipubsub.engine.local.work import Work, put_all
 from persipubsub.limits import Retention
 
 if TYPE_CHECKING:
@@ -74,15 +75,26 @@ def move_position(work: Work, old: int | None, new: int | None) -> None:
         state.low = lowest_position(work)
 
 
-def hold(work: Work, message_id: int) -> None:
-    """Count one more subscriber that holds this very message."""
-    add(work, HOLDERS, message_id, +1)
+def hold(work: Work, ids: Iterable[int]) -> None:
+    """Count one more subscriber that holds each of these very messages."""
+    get, pending = work.txn.get, work.pending
+    counts = []
+    for message_id in ids:
+        key = HOLDERS + pack_id(message_id)
+        record = get(key, None, pending)
+        counts.append((key, pack_id(1 if record is None else unpack_id(record) + 1)))
+    put_all(work.txn, pending, counts)
+    work.touched = True
 
 
-def let_go(work: Work, message_id: int) -> None:
-    """Count one holder less; the last one below the lowest position takes the message with it."""
+def let_go(work: Work, message_id: int) -> bool:
+    """Count one holder less; the last one below the lowest position takes the message with it.
+
+    :return: whether the message was still there
+    """
     if add(work, HOLDERS, message_id, -1) <= 0 and message_id < work.state.swept and not _is_log(work):
-        _delete_consumed(work, message_id)
+        return _delete_consumed(work, message_id) is not None
+    return meta(work, message_id) is not None
 
 
 # -- deleting --------------------------------------------------------------------------------------
@@ -111,10 +123,12 @@ def delete(work: Work, message_id: int) -> int | None:
     return size
 
 
-def _delete_consumed(work: Work, message_id: int) -> int:
-    """Delete a message that nobody needs; return the size of its payload."""
-    work.state.dense = max(work.state.dense, message_id + 1)
-    return delete(work, message_id) or 0
+def _delete_consumed(work: Work, message_id: int) -> int | None:
+    """Delete a message that nobody needs; return the size of its payload, or ``None`` if it was gone before."""
+    state = work.state
+    if state.dense <= message_id:
+        state.dense = message_id + 1
+    return delete(work, message_id)
 
 
 def _take_away(work: Work, message_id: int) -> None:

@@ -6,14 +6,12 @@ from persipubsub.engine import events
 from persipubsub.engine.base import Entry
 from persipubsub.engine.local import blocks, doom, format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
-from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.work import Work, put_all
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.limits import Retention, Strategy
 
 #: Deduplication ids that a send forgets at most: more than one send adds.
 _AGEING = 4
-#: From so many on it is faster to put messages by one call.
-_MANY = 8
 
 
 class Publication:
@@ -176,11 +174,7 @@ def _write(work: Work, entries: Sequence[Entry], digests: Sequence[int], fresh: 
         state.payload_bytes += entry.size
         message_id += 1
     for database, items in ((work.data, payloads), (work.meta, metas)):
-        if len(items) < _MANY:
-            for key, value in items:
-                work.txn.put(key, value, True, True, True, database)
-        else:
-            work.txn.cursor(database).putmulti(items, True, True, True)
+        put_all(work.txn, database, items, append=True)
     if not state.subscribers:
         state.low = state.swept = message_id  # a log without subscribers: all of it counts as consumed
     if message_id // blocks.SIZE == state.next_id // blocks.SIZE:

@@ -28,6 +28,10 @@ def check(desk: Desk, receipts: Iterable[Receipt]) -> dict[int, tuple[bytes, Hol
     """
     found: dict[int, tuple[bytes, Hold]] = {}
     for receipt in receipts:
+        hold = desk.get(LEASED, receipt.id)
+        if hold is not None and hold.token == receipt.token and hold.token:
+            found[receipt.id] = LEASED, hold
+            continue
         where = held(desk, receipt)
         if where is None:
             raise LeaseLostError(
@@ -48,22 +52,24 @@ def settle(desk: Desk, receipts: Sequence[Receipt]) -> None:
         _settle_one(desk, message_id, kind, hold)
 
 
-def _settle_one(desk: Desk, message_id: int, kind: bytes, hold: Hold) -> None:
+def _settle_one(desk: Desk, message_id: int, kind: bytes, hold: Hold) -> bool:
+    """Settle what is held in whatever way; tell whether it was still there."""
     record = desk.record
-    if desk.exists(message_id, hold):
+    ahead = hold.top
+    if kind == LEASED:
+        there = desk.unlease(message_id, hold)
+    elif kind == READY:
+        there = desk.unready(message_id, hold)
+    else:
+        there = desk.undelay(message_id, hold)
+    if there:
         record.settled += 1
         record.last_settled_ns = desk.work.now_ns
     else:
         record.lost += 1
-    ahead = hold.top
-    if kind == LEASED:
-        desk.unlease(message_id, hold)
-    elif kind == READY:
-        desk.unready(message_id, hold)
-    else:
-        desk.undelay(message_id, hold)
     if ahead:
         desk.settle_ahead(message_id)
+    return there
 
 
 def settle_ids(desk: Desk, ids: Iterable[int]) -> int:
@@ -78,9 +84,7 @@ def _settle_id(desk: Desk, message_id: int) -> bool:
     for kind in (LEASED, READY, DELAYED):
         hold = desk.get(kind, message_id)
         if hold is not None:
-            exists = desk.exists(message_id, hold)
-            _settle_one(desk, message_id, kind, hold)
-            return exists
+            return _settle_one(desk, message_id, kind, hold)
     if message_id < desk.record.position or desk.has_ahead(message_id):
         return False
     if living.meta(desk.work, message_id) is None:
@@ -122,8 +126,7 @@ def _settle_before(desk: Desk, end: int) -> int:
     for kind in (READY, DELAYED):
         for message_id, hold in list(desk.each(kind)):
             if message_id < end:
-                number += desk.exists(message_id, hold)
-                _settle_one(desk, message_id, kind, hold)
+                number += _settle_one(desk, message_id, kind, hold)
     if record.position < end:
         waiting = gaps.waiting_between(desk, record.position, end)
         gaps.pass_over(desk, record.position, end)

@@ -54,28 +54,51 @@ def take(desk: Desk, most: int, lease: Lease) -> list[Delivery]:
         return []
     if record.delayed or record.bounded:
         revive(desk)
-    record.takes += 1
-    taken: list[Delivery] = []
-    deadline = _deadline(desk, lease)
+    hand = Hand(desk, lease)
     if record.ready:
         for message_id, hold in desk.each(READY):
-            delivery = _take_ready(desk, message_id, hold, lease, deadline, len(taken))
-            if delivery is not None:
-                taken.append(delivery)
-                if len(taken) >= most:
-                    break
-    if len(taken) < most and record.position < desk.work.state.next_id:
-        _walk(desk, most, lease, deadline, taken)
-    if taken:
-        record.last_taken_ns = desk.work.now_ns
-    else:
-        record.takes -= 1  # no token was used
-    return taken
+            if _take_ready(hand, message_id, hold) and len(hand.taken) >= most:
+                break
+    if len(hand.taken) < most and record.position < desk.work.state.next_id:
+        _walk(hand, most)
+    return hand.close()
 
 
-def _deadline(desk: Desk, lease: Lease) -> int:
-    duration = lease.lease_ns if lease.lease_ns is not None else desk.record.lease_ns
-    return 0 if duration is None else desk.work.boot_ns + duration
+class Hand:
+    """What one take has taken so far; it is leased all at once, before anything looks for what nobody holds."""
+
+    __slots__ = ("_holds", "deadline", "desk", "lease", "taken")
+
+    def __init__(self, desk: Desk, lease: Lease) -> None:
+        """Take nothing yet, under the next token."""
+        self.desk = desk
+        self.lease = lease
+        duration = lease.lease_ns if lease.lease_ns is not None else desk.record.lease_ns
+        self.deadline = 0 if duration is None else desk.work.boot_ns + duration
+        self.taken: list[Delivery] = []
+        self._holds: list[tuple[int, Hold]] = []
+        desk.record.takes += 1
+
+    def add(self, hold: Hold, delivery: Delivery) -> None:
+        """Take one message more."""
+        self._holds.append((delivery.id, hold))
+        self.taken.append(delivery)
+
+    def hold(self) -> None:
+        """Lease what was taken."""
+        if self._holds:
+            self.desk.lease_all(self._holds)
+            self._holds = []
+
+    def close(self) -> list[Delivery]:
+        """Lease what was taken, and return it."""
+        record = self.desk.record
+        if self.taken:
+            self.hold()
+            record.last_taken_ns = self.desk.work.now_ns
+        else:
+            record.takes -= 1  # no token was used
+        return self.taken
 
 
 def is_expired(desk: Desk, meta: Meta) -> bool:
@@ -95,70 +118,72 @@ def _read_meta(stored: memoryview) -> Meta | None:
         return None
 
 
-def _take_ready(desk: Desk, message_id: int, hold: Hold, lease: Lease, deadline: int, ordinal: int) -> Delivery | None:
+def _take_ready(hand: Hand, message_id: int, hold: Hold) -> bool:
+    """Take a message that was given back, unless it is not to be delivered any more."""
+    desk = hand.desk
     message = desk.message(message_id, hold)
     if message is None:
         desk.unready(message_id, hold)
         desk.record.lost += 1
-        return None
+        return False
     meta = _read_meta(message[0])
     if meta is not None and is_expired(desk, meta):
         desk.unready(message_id, hold)
         desk.record.expired += 1
-        return None
+        return False
     desk.unready(message_id, hold, keep=True)
-    return _deliver(desk, message_id, hold, meta, message, lease, deadline, ordinal)
+    return _deliver(hand, message_id, hold, meta, message)
 
 
 def _deliver(
-    desk: Desk,
-    message_id: int,
-    hold: Hold,
-    meta: Meta | None,
-    message: tuple[memoryview, memoryview],
-    lease: Lease,
-    deadline: int,
-    ordinal: int,
-) -> Delivery | None:
-    """Lease a message and return it; a damaged one goes to the dead letters instead."""
+    hand: Hand, message_id: int, hold: Hold, meta: Meta | None, message: tuple[memoryview, memoryview]
+) -> bool:
+    """Take a message; a damaged one goes to the dead letters instead."""
+    desk, lease = hand.desk, hand.lease
     record = desk.record
-    size = len(message[1])
-    data = bytes(message[1]) if lease.with_data and size <= LARGE else b""
+    stored = message[1]
+    size = len(stored)
+    data = bytes(stored) if lease.with_data and size <= LARGE else b""
     if meta is None or (len(data) == size and not format.agrees(message_id, meta, message[0], data)):
         desk.lease(message_id, hold)
         returning.bury(desk, message_id, hold, returning.DAMAGED)
-        return None
+        return False
     hold.token = record.takes
     hold.count += 1
     if not hold.first_received_ns:
         hold.first_received_ns = desk.work.now_ns
-    hold.owner, hold.deadline_ns, hold.slot, hold.ordinal = lease.owner, deadline, lease.slot, ordinal
-    desk.lease(message_id, hold)
+    hold.owner, hold.deadline_ns, hold.slot, hold.ordinal = lease.owner, hand.deadline, lease.slot, len(hand.taken)
     record.deliveries += 1
     if hold.count > 1:
         record.redelivered += 1
-    return Delivery(
-        message_id,
-        hold.token,
-        data,
-        size,
-        meta.headers,
-        meta.topic,
-        meta.sent_ns,
-        hold.first_received_ns,
-        hold.count,
-        hold.error,
-        hold.missed,
-        meta.expires_ns,
+    hand.add(
+        hold,
+        Delivery(
+            message_id,
+            hold.token,
+            data,
+            size,
+            meta.headers,
+            meta.topic,
+            meta.sent_ns,
+            hold.first_received_ns,
+            hold.count,
+            hold.error,
+            hold.missed,
+            meta.expires_ns,
+        ),
     )
+    return True
 
 
-def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delivery]) -> None:
+def _walk(hand: Hand, most: int) -> None:
     """Go on from the position, setting aside what is not due and passing what is not wanted."""
+    desk = hand.desk
     work, record = desk.work, desk.record
     get, topic_filter, meta_db, data_db = desk.txn.get, record.topic_filter, work.meta, work.data
     position, end = record.position, work.state.next_id
-    passed, ready, number = 0, len(taken), len(taken)
+    passed, number = 0, len(hand.taken)
+    ready = number
     exceptions = record.ahead or record.top
     expiring = work.settings.high_water_mark.message_timeout is not None
     doomed = bool(work.state.doomed)
@@ -190,14 +215,13 @@ def _walk(desk: Desk, most: int, lease: Lease, deadline: int, taken: list[Delive
             continue
         message = (stored, get(key, None, data_db) or memoryview(b""))
         hold = Hold(missed=record.missed)
-        delivery = _deliver(desk, position, hold, meta if meta.sent_ns else None, message, lease, deadline, number)
-        if delivery is not None:
-            taken.append(delivery)
+        if _deliver(hand, position, hold, meta if meta.sent_ns else None, message):
             number += 1
             record.missed = 0
         else:
             passed += 1
         position += 1
+    hand.hold()
     old = record.position
     desk.move_to(position)
     state = work.state
@@ -234,18 +258,16 @@ def take_newest(desk: Desk, lease: Lease) -> Delivery | None:
     if record.paused:
         return None
     revive(desk)
-    record.takes += 1
-    delivery = _newest(desk, lease)
-    if delivery is None:
-        record.takes -= 1
-    else:
-        record.last_taken_ns = work.now_ns
-    return delivery
+    hand = Hand(desk, lease)
+    _take_newest(hand)
+    taken = hand.close()
+    return taken[0] if taken else None
 
 
-def _newest(desk: Desk, lease: Lease) -> Delivery | None:
+def _take_newest(hand: Hand) -> bool:
+    """Take one message if there is one."""
+    desk = hand.desk
     record, work = desk.record, desk.work
-    deadline = _deadline(desk, lease)
     ready = sorted((message_id for message_id, _ in desk.each(READY)), reverse=True) if record.ready else []
     messages = Messages(work, work.meta)
     there = messages.last()
@@ -256,16 +278,14 @@ def _newest(desk: Desk, lease: Lease) -> Delivery | None:
         meta = _read_meta(messages.value)
         if meta is not None and _is_deliverable(desk, message_id, meta):
             message = (messages.value, desk.txn.get(pack_id(message_id), db=work.data) or memoryview(b""))
-            delivery = _deliver(desk, message_id, Hold(top=True), meta, message, lease, deadline, 0)
-            if delivery is not None:
-                return delivery
+            if _deliver(hand, message_id, Hold(top=True), meta, message):
+                return True
         there = messages.prev()
     for message_id in ready:
-        found = desk.get(READY, message_id)
-        delivery = None if found is None else _take_ready(desk, message_id, found, lease, deadline, 0)
-        if delivery is not None:
-            return delivery
-    return None
+        hold = desk.get(READY, message_id)
+        if hold is not None and _take_ready(hand, message_id, hold):
+            return True
+    return False
 
 
 def _is_deliverable(desk: Desk, message_id: int, meta: Meta) -> bool:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Database = Any  # lmdb._Database, which py-lmdb keeps private
 
+#: From so many on it is faster to put records by one call.
+_MANY = 8
+
 
 class Handles:
     """Open sub-databases of one environment; opened once, under the write lock."""
@@ -194,6 +197,15 @@ class Work:
         self.txn.put(format.KEY_STATE, record, True, True, False, self.queue)
         self._before = record
         return True
+
+
+def put_all(txn: Transaction, database: Database, items: Sequence[tuple[bytes, Any]], *, append: bool = False) -> None:
+    """Store records; with ``append`` their keys ascend, and are higher than all that are there."""
+    if len(items) < _MANY:
+        for key, value in items:
+            txn.put(key, value, True, True, append, database)
+    else:
+        txn.cursor(database).putmulti(items, True, True, append)
 
 
 def settings_records(settings: Settings) -> dict[bytes, bytes]:
