@@ -78,11 +78,11 @@ class Space:
         ahead = need + min(max(self._allocated, _STEP), _LARGEST_STEP)
         # Beyond a writable map there is no file; when that map is full, LMDB says so and it grows.
         most = max(info["map_size"], end) if self._writable_map else ahead
-        if self._allocate(min(ahead, most)) or self._allocate(min(need, most)):
+        if self._allocate(end, min(ahead, most)) or self._allocate(end, min(need, most)):
             return
         # The disk is full, but deleted messages may have left room inside the file. LMDB uses it if it finds
         # enough pages side by side there, and goes beyond the end if not.
-        self.is_backed = self._allocate(min(end + size, most))
+        self.is_backed = self._allocate(end, min(end + size, most))
         if not makes_room and free_bytes() < self.with_reserve(payload):
             raise self.full()
 
@@ -127,11 +127,14 @@ class Space:
             except OSError as error:
                 raise (self.full() if error.errno in FULL else self._refused(error)) from error
 
-    def _allocate(self, end: int) -> bool:
-        """Allocate the file up to ``end``; False if the disk has no room for that."""
+    def _allocate(self, used: int, end: int) -> bool:
+        """Allocate the file up to ``end``, nothing beyond ``used`` being in use; False if the disk has no room."""
         if end > self._allocated:
             try:
-                os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(self._descriptor, self._allocated, end - self._allocated)
+                else:
+                    _fill_with_zeros(self._descriptor, max(self._allocated, used), end)
             except OSError as error:
                 if error.errno not in FULL:
                     raise self._refused(error) from error
@@ -146,6 +149,12 @@ class Space:
         for _, record in txn.cursor():
             used += sum(_PAGES.unpack_from(record, _PAGES_AT))
         return (env.info()["last_pgno"] + 1 - used) * self._page_size
+
+
+def _fill_with_zeros(descriptor: int, start: int, end: int) -> None:
+    """Allocate a part of a file that nobody uses where the system has no call for it (macOS)."""
+    while start < end:
+        start += os.pwrite(descriptor, bytes(min(_STEP, end - start)), start)
 
 
 def _size(payload: int) -> int:

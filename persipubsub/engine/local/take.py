@@ -254,8 +254,7 @@ def _over_gap(desk: Desk, position: int) -> int:
 
 def take_newest(desk: Desk, lease: Lease) -> Delivery | None:
     """Take the newest message that is deliverable and nobody holds, ahead of all older ones."""
-    record, work = desk.record, desk.work
-    if record.paused:
+    if desk.record.paused:
         return None
     revive(desk)
     hand = Hand(desk, lease)

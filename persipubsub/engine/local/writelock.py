@@ -31,6 +31,8 @@ _SPINS = 50
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.00005, 0.002
 #: Looks after the first one that tell who writes from who tries to.
 _LOOKS = 5
+#: Lets another process run; not every system has a call for just that.
+_give_way: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
 class WriteLock:
@@ -60,7 +62,7 @@ class WriteLock:
         for _ in range(_TRIES):
             if self._is_alone():
                 return
-            os.sched_yield()
+            _give_way()
         self._acquire_slowly(timeout)
 
     def try_acquire(self) -> bool:
@@ -150,7 +152,7 @@ class WriteLock:
         while not is_over():
             attempt += 1
             if attempt < _SPINS:
-                os.sched_yield()
+                _give_way()
                 continue
             if time.monotonic() > deadline:
                 raise QueueBusyError(
