@@ -80,7 +80,8 @@ def dispel(store: Store, why: str) -> None:
         len(findings),
     )
     if store.durability is Durability.PROCESS:
-        doubt.note_boot(store.path)
+        with store.writer.locked():  # others may write the note as well
+            doubt.note_boot(store.path)
     else:
         doubt.forget(store.path)
 
