@@ -19,6 +19,7 @@ from persipubsub.configschema import ConfigFile, HighWaterMarkFile, QueueFile, S
 from persipubsub.errors import ConfigError, IdentifierError, SettingsError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 from persipubsub.names import encode_name
+from persipubsub.paths import absolute
 
 #: A larger file is refused unread.
 MAX_FILE_BYTES: Final = 16 * 1024**2
@@ -69,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     if isinstance(queue_trees, dict):
         tree = {**tree, "queues": {}} if "queues" in tree else tree
     document = _convert(tree, ConfigFile, "$")
-    folder = pathlib.Path(os.path.abspath(file)).parent
+    folder = absolute(file).parent
     root = _root(folder, document.root)
     queues = {name: _queue(queue_tree, name, root, folder) for name, queue_tree in queue_trees.items()}
     _check_paths(queues)
@@ -226,7 +227,7 @@ def _convert(tree: Any, shape: type[T], path: str) -> T:
 def _root(folder: pathlib.Path, root: str) -> pathlib.Path:
     if not root or "\0" in root:
         raise ConfigError(f"$.root: {root!r} is no path; name the directory that holds the queues.")
-    return pathlib.Path(os.path.abspath(folder / root))
+    return absolute(folder / root)
 
 
 def _queue(tree: Any, name: str, root: pathlib.Path, folder: pathlib.Path) -> QueueConfig:

@@ -1,7 +1,6 @@
 """Deployment and administration of a queue."""
 
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, BinaryIO
 
@@ -22,6 +21,7 @@ from persipubsub.limits import (
     check_subscriber_settings,
 )
 from persipubsub.names import encode_name
+from persipubsub.paths import absolute
 from persipubsub.positions import Position, check_position, resolve
 
 SubscriberIds = Iterable[str] | Mapping[str, SubscriberSettings]
@@ -152,7 +152,7 @@ class Control(Handle):
         :raise StorageFullError: the disk is full
         :raise UnsupportedByEngineError: the queue is not on a disk
         """
-        return self._engine().backup(pathlib.Path(os.path.abspath(path)))
+        return self._engine().backup(absolute(path))
 
     def compact(self) -> Compaction:
         """Write the data file anew without its free pages; return what it took before and what it takes after.

@@ -8,6 +8,7 @@ from persipubsub.engine.opening import LocalOpener, not_found
 from persipubsub.environment import Environment
 from persipubsub.errors import IdentifierError
 from persipubsub.names import encode_name
+from persipubsub.paths import absolute
 
 
 class QueueManager:
@@ -27,7 +28,7 @@ class QueueManager:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """Remember the directory; it is created with the first queue."""
-        self._root = pathlib.Path(os.path.abspath(root))
+        self._root = absolute(root)
 
     @property
     def root(self) -> pathlib.Path:

@@ -12,6 +12,7 @@ from persipubsub.engine.base import Finding
 from persipubsub.engine.local import verify_local
 from persipubsub.environment import Environment
 from persipubsub.errors import PersipubsubError, QueueDamagedError
+from persipubsub.paths import absolute
 
 _PROGRAM = "import sys; from persipubsub.care import checking; checking.answer(sys.argv[1])"
 
@@ -28,7 +29,7 @@ def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
 
     :raise OpenError: there is no queue, or it cannot be used
     """
-    location = pathlib.Path(os.path.abspath(path))
+    location = absolute(path)
     with subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, str(location)],
         stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ from persipubsub.engine.base import Statistics
 from persipubsub.engine.local import files, open_local
 from persipubsub.engine.local.vitals import Vitals, library_versions
 from persipubsub.errors import PersipubsubError
+from persipubsub.paths import absolute
 
 #: Older ones destroy locks that other processes use while they leave.
 _OLDEST_LMDB = (0, 9, 33)
@@ -50,7 +51,7 @@ def examine(path: str | os.PathLike[str] | None = None) -> list[Symptom]:
     """
     if path is None:
         return [*_machine(), *_place(pathlib.Path.cwd())]
-    queue = pathlib.Path(os.path.abspath(path))
+    queue = absolute(path)
     folder = next(folder for folder in (queue, *queue.parents) if folder.is_dir())
     return [*_machine(), *_place(folder), *_queue(queue)]
 

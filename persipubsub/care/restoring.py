@@ -4,6 +4,7 @@ import os
 import pathlib
 
 from persipubsub.engine.local import copying, restore_local
+from persipubsub.paths import absolute
 
 
 def restore(
@@ -24,7 +25,7 @@ def restore(
     :raise QueueBusyError: somebody uses the backup as a queue
     :raise QueueDamagedError: the backup is damaged; nothing was created
     """
-    target = pathlib.Path(os.path.abspath(path))
-    if not restore_local(pathlib.Path(os.path.abspath(backup)), target, keep_identity=keep_identity):
+    target = absolute(path)
+    if not restore_local(absolute(backup), target, keep_identity=keep_identity):
         raise copying.exists(target)
     return target

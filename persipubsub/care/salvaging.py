@@ -1,10 +1,10 @@
 """Making a queue of what can be read of a damaged one."""
 
 import os
-import pathlib
 
 from persipubsub.engine.local import salvage_local
 from persipubsub.engine.local.salvage import Salvage
+from persipubsub.paths import absolute
 
 __all__ = ["Salvage", "salvage"]
 
@@ -21,4 +21,4 @@ def salvage(damaged: str | os.PathLike[str], path: str | os.PathLike[str]) -> Sa
     :raise QueueBusyError: somebody has the damaged queue open
     :raise QueueDamagedError: nothing can be read any more; nothing was created
     """
-    return salvage_local(pathlib.Path(os.path.abspath(damaged)), pathlib.Path(os.path.abspath(path)))
+    return salvage_local(absolute(damaged), absolute(path))

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
@@ -17,6 +16,7 @@ from persipubsub.environment import Environment
 from persipubsub.errors import FormatVersionError, MessageError, SettingsError
 from persipubsub.limits import Retention, check_settings
 from persipubsub.message import Draft
+from persipubsub.paths import absolute
 
 _BATCH = 500
 _BATCH_BYTES = 8 << 20
@@ -71,7 +71,7 @@ def import_queue(
             yield record
 
     chosen = None if subscribers is None else check_subscribers(subscribers)
-    target = pathlib.Path(os.path.abspath(path))
+    target = absolute(path)
     if not load_local(target, check_settings(queue.settings), counted(), chosen):
         raise copying.exists(target)
     if progress is not None:

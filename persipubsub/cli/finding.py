@@ -13,6 +13,7 @@ from persipubsub.control import Control
 from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.manager import QueueManager
+from persipubsub.paths import absolute
 
 CONFIG_VARIABLE: Final = "PERSIPUBSUB_CONFIG"
 CONFIG_FILE: Final = "persipubsub.json"
@@ -89,7 +90,7 @@ def find_queues(
             continue
         inside = QueueManager(text).names()
         for place in [pathlib.Path(text, name) for name in inside] or [pathlib.Path(text)]:
-            name = place.absolute().name
+            name = absolute(place).name
             found[str(place) if name in found else name] = place
     return found
 

@@ -20,6 +20,7 @@ from typing import Protocol
 from persipubsub.engine.base import Engine
 from persipubsub.errors import OpenError, QueueNotFoundError, UnsupportedByEngineError
 from persipubsub.limits import Settings, SubscriberSettings
+from persipubsub.paths import absolute
 
 MEMORY = "memory:"
 JETSTREAM = ("nats://", "tls://")
@@ -68,17 +69,6 @@ def not_found(location: str) -> QueueNotFoundError:
         f"No queue is deployed at {location}. Deploy one with "
         f"Environment({location!r}).new_control(subscriber_ids=...) or with `persipubsub deploy`."
     )
-
-
-def absolute(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Return the absolute path; ``..`` behind a symbolic link leads where the operating system would go."""
-    given = pathlib.Path(path)
-    if ".." in given.parts:
-        try:
-            return pathlib.Path(os.path.realpath(given))
-        except (OSError, ValueError):
-            pass  # whoever opens it says what is wrong
-    return pathlib.Path(os.path.abspath(given))
 
 
 class LocalOpener:
