@@ -39,3 +39,19 @@ def test_the_table_has_every_command() -> None:
     section = README.partition("Command line\n---")[2].partition("Each has ``--help``")[0]
     command: Any = typer.main.get_command(app)
     assert set(re.findall(r"``([a-z-]+)``", section)) == set(command.commands)
+
+
+def test_it_reads_the_same_on_the_index_of_packages() -> None:
+    """There links to files beside it would lead nowhere: it names them, and they are there."""
+    assert set(re.findall(r"<([^<>\s]+)>`_", README)) == set(re.findall(r"<(https://[^<>\s]+)>`_", README))
+    named = re.findall(r"^``([^`\s]+)``  ", README.partition("Where to go\n---")[2], re.MULTILINE)
+    assert len(named) > 5
+    grafted = re.findall(r"^(?:graft|include) (.+)$", (ROOT / "MANIFEST.in").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in named:
+        assert (ROOT / name).exists(), name
+        assert name.partition("/")[0] in " ".join(grafted).split(), f"{name} is not in the source distribution"
+
+
+def test_the_code_to_start_with_fits_on_a_screen() -> None:
+    (code,) = blocks("python")
+    assert len(code.splitlines()) <= 24
