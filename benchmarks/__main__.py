@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import compare, report, systems, workloads
+from benchmarks import compare, pages, report, systems, workloads
 from benchmarks.errors import BenchmarkError
 from benchmarks.results import Results
 from benchmarks.runner import contestants, run
@@ -41,6 +41,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, report on these figures")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the page there")
     made.add_argument("--plots", type=Path, metavar="FOLDER", help="draw plots there")
+    made.add_argument(
+        "--docs",
+        action="store_true",
+        help="write the figures wherever the documentation of this tree shows any: docs/benchmarks.json and .md, "
+        "docs/plots, docs/_figures, README.rst",
+    )
     made.add_argument("--compare", nargs=2, metavar=("REV_A", "REV_B"), help="measure two revisions side by side")
     return made
 
@@ -58,6 +64,8 @@ def main(words: Sequence[str] | None = None) -> int:
         plots = _plots(results, arguments) if arguments.plots else {}
         if arguments.markdown:
             arguments.markdown.write_text(report.markdown(results, plots), encoding="utf-8")
+        if arguments.docs:
+            pages.write(results)
     except BenchmarkError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2

@@ -27,7 +27,7 @@ extensions = [
     "record_table",
     "svg_diagram",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_figures"]  # tables for other pages
 html_theme = "furo"
 html_title = "persipubsub 2"
 html_static_path = ["_static"]

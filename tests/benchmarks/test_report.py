@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import compare, plots, report
+from benchmarks import compare, pages, plots, report
 from benchmarks.errors import BenchmarkError
 from benchmarks.machine import describe
 from benchmarks.ratios import rows
@@ -139,6 +139,34 @@ def test_the_page_is_made_from_saved_figures(results: Results, tmp_path: Path) -
     before = (folder / "send-light.svg").read_bytes()
     plots.draw(results, folder)
     assert (folder / "send-light.svg").read_bytes() == before
+
+
+@pytest.mark.parametrize("path", pages.texts(pages.results_of()), ids=lambda path: path.name)
+def test_the_documentation_shows_the_figures_of_its_file(path: Path) -> None:
+    again = "run python -m benchmarks --from-json docs/benchmarks.json --docs"
+    assert path.read_text(encoding="utf-8") == pages.texts(pages.results_of())[path], again
+
+
+def test_the_documentation_is_written_from_any_figures(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    readme = tmp_path / "README.rst"
+    readme.write_text(f"before\n\n{pages.MARK}old.\n\n.. code-block:: python\n", encoding="utf-8")
+    pages.write(send(results), tmp_path)
+    assert readme.read_text(encoding="utf-8") == f"before\n\n{pages.MARK}.. code-block:: python\n"
+    results.values["latency.p50"] = {"ours-process": [50.0]}
+    results.values["batches.send"] = {"ours-full": [7_000.0]}
+    pages.write(results, tmp_path)
+    paragraph = " ".join(readme.read_text(encoding="utf-8").split())
+    assert (
+        "100 messages a second that survive ``kill -9`` (4.0 times what the best peer there does, litequeue)"
+        in paragraph
+    )
+    assert "after 50 µs, and 7,000 messages a second survive a power cut" in paragraph
+    costs = (tmp_path / "docs" / "_figures" / "costs.rst").read_text(encoding="utf-8").split()
+    assert costs[costs.index("``process``") :][:3] == ["``process``", "-", "10,000"]
+    compared = (tmp_path / "docs" / "_figures" / "comparison.rst").read_text(encoding="utf-8").split()
+    assert compared[compared.index("redis-always") :][:3] == ["redis-always", "-", "**4**"]
+    assert pages.results_of(tmp_path) == results
 
 
 def test_two_revisions_are_compared(results: Results) -> None:
