@@ -22,7 +22,6 @@ extensions = [
     "command_line",
     "error_table",
     "json_schema",
-    "page_role",
     "public_names",
     "record_table",
     "svg_diagram",
