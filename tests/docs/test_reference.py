@@ -49,4 +49,5 @@ def test_every_record_of_the_format_is_there(extension: Any) -> None:
         if is_record and record.__struct_config__.array_like:
             fields = extension("record_table").fields(name)
             assert [field for _, field, *_ in fields] == [f"``{field}``" for field in record.__struct_fields__]
+            assert all(meaning for *_, meaning in fields), "what a field means stands above it"
             assert f".. record:: {name}\n" in page

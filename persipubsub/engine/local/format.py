@@ -98,10 +98,15 @@ SEEN_AT = b"t"
 class State(msgspec.Struct, array_like=True):
     """What changes with every message: one record, ``queue_db["state"]``."""
 
+    #: The id that the next message gets.
     next_id: int = 1
+    #: Messages that are there, those in ``doomed`` not counted.
     messages: int = 0
+    #: Bytes of their payloads.
     payload_bytes: int = 0
+    #: When the newest message was sent, wall-clock ns; the next one is not earlier.
     last_sent_ns: int = 0
+    #: Number of subscribers.
     subscribers: int = 0
     #: The lowest position of all subscribers; the next id if there are none.
     low: int = 1
@@ -111,10 +116,15 @@ class State(msgspec.Struct, array_like=True):
     dense: int = 1
     #: Number of ranges in gone_db.
     gone: int = 0
+    #: Messages ever stored.
     published: int = 0
+    #: Sends that stored nothing, for their deduplication id was known.
     deduplicated: int = 0
+    #: Sends that stored nothing, for there was no subscriber.
     unrouted: int = 0
+    #: Messages that an overflow took.
     pruned_overflow: int = 0
+    #: Messages that the message timeout took.
     pruned_timeout: int = 0
     #: Raised with every change of a setting; processes compare it with what they have read.
     settings_version: int = 0
@@ -128,27 +138,38 @@ class State(msgspec.Struct, array_like=True):
     doomed: tuple[tuple[int, int], ...] = ()
     #: Up to this block (id // 1024) block_db is not kept; no message is in an earlier one.
     front: int = 0
-    #: Messages and bytes of payload in the block of the next id; not kept if it is the front.
+    #: Messages in the block of the next id; not kept if it is the front.
     tail_messages: int = 0
+    #: Bytes of their payloads; not kept, either.
     tail_bytes: int = 0
 
 
 class Subscriber(msgspec.Struct, array_like=True):
     """A subscriber: ``subscriber_db[identifier]``."""
 
+    #: Given once in the life of the queue, so that a name that is used again is another subscriber.
     number: int
+    #: The first id that it has not taken yet.
     position: int
+    #: When it was added, wall-clock ns.
     created_ns: int
     #: The queue's epoch when it was added or last moved by hand.
     epoch: int
+    #: How long its leases last, ns; nil: as long as their owner lives.
     lease_ns: int | None = None
+    #: Deliveries after which a message is a dead letter; nil: never.
     max_deliveries: int | None = None
+    #: The topics that it gets; nil: all messages.
     topic_filter: str | None = None
     #: The owner that an ephemeral subscriber vanishes with.
     ephemeral: int | None = None
+    #: Nothing is delivered to it.
     paused: bool = False
+    #: Records under ``L``.
     leased: int = 0
+    #: Records under ``R``.
     ready: int = 0
+    #: Records under ``W``.
     delayed: int = 0
     #: How many of the leased have a deadline.
     bounded: int = 0
@@ -156,33 +177,46 @@ class Subscriber(msgspec.Struct, array_like=True):
     ahead: int = 0
     #: How many leased messages stand ahead of the position (``receive_to_top``).
     top: int = 0
+    #: Records under ``X``.
     dead: int = 0
     #: Number of takes so far; the next token.
     takes: int = 0
+    #: Deliveries ever, repeated ones included.
     deliveries: int = 0
+    #: Those that were not a message's first.
     redelivered: int = 0
+    #: Messages ever settled.
     settled: int = 0
+    #: Messages that limits took before it had settled them, as far as it has looked.
     lost: int = 0
+    #: Messages whose own time was over when they were to be taken.
     expired: int = 0
     #: Lost to limits since the last message was delivered.
     missed: int = 0
+    #: Wall-clock ns; 0: never.
     last_taken_ns: int = 0
+    #: Wall-clock ns; 0: never.
     last_settled_ns: int = 0
 
 
 class Hold(msgspec.Struct, array_like=True, omit_defaults=True):
     """A message that a subscriber has taken or set aside."""
 
+    #: The take, as ``Subscriber.takes`` counts them: an older one settles nothing.
     token: int = 0
     #: Deliveries so far, this one included.
     count: int = 0
+    #: First delivery, wall-clock ns.
     first_received_ns: int = 0
+    #: Messages lost to limits just before this one.
     missed: int = 0
+    #: Who has taken it; the byte of ``locks`` shows whether that process lives.
     owner: int = 0
     #: End of a bounded lease, boot-clock ns; 0 for none.
     deadline_ns: int = 0
     #: For a delayed one: wall-clock ns.
     due_ns: int = 0
+    #: Why it was given back last.
     error: str | None = None
     #: Slot of the board that tells how many of a batch were handed over; -1: all of it was.
     slot: int = -1
@@ -197,25 +231,35 @@ class Hold(msgspec.Struct, array_like=True, omit_defaults=True):
 class OwnerRecord(msgspec.Struct, array_like=True):
     """A process that has taken messages."""
 
+    #: Process id.
     pid: int
+    #: Inode of its pid namespace; 0 where there are none.
     pid_namespace: int
+    #: When it first took something, wall-clock ns.
     since_ns: int
+    #: Its command line, of 200 characters at most.
     command: str
 
 
 class DeadRecord(msgspec.Struct, array_like=True):
     """A dead letter but for its payload; ``meta`` is the message's own metadata record."""
 
+    #: The message's metadata, as in ``meta_db``.
     meta: bytes
+    #: Wall-clock ns.
     died_ns: int
+    #: Deliveries.
     count: int
+    #: Why it was given up.
     reason: str
 
 
 class Gone(msgspec.Struct, array_like=True):
     """A range of ids, from its key up to ``end`` (excluded), that a limit took."""
 
+    #: The first id behind the range.
     end: int
+    #: 1 for an overflow, 2 for the message timeout.
     cause: int
     #: The queue's epoch when that happened.
     epoch: int
