@@ -33,7 +33,8 @@ class Control(Handle):
 
     Whatever is changed holds from the next operation of every process on. Each method is one transaction:
     it happens wholly or, when it raises, not at all. It waits for another process's transaction, for
-    ``lock_timeout`` seconds of the queue at most, and for nothing else.
+    ``lock_timeout`` seconds of the queue at most, and for nothing else. What it has changed when it returns survives a
+    crash as the queue's durability says.
 
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
@@ -45,6 +46,8 @@ class Control(Handle):
 
     :raise ClosedError: by any method, once it was closed or its Environment was
     :raise QueueBusyError: another process kept the write lock for too long
+    :raise QueueReplacedError: the queue was deleted or exchanged underneath; open it anew
+    :raise StorageError: the disk refused a read or a write; after StorageFailedError the queue is opened anew
     """
 
     def __init__(self, connection: Connection) -> None:

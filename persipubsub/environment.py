@@ -28,7 +28,8 @@ class Environment:
     the parent's leases alone. An Environment can be pickled, by its path, into other processes.
 
     Opening and closing are transactions of their own, each atomic. None of its methods waits for messages;
-    one waits for another process's transaction, for ``lock_timeout`` seconds of the queue at most.
+    one waits for another process's transaction, for ``lock_timeout`` seconds of the queue at most. When its
+    process dies, however it dies, what it had taken goes to other consumers at once.
 
     >>> with Environment("memory:") as env:
     ...     control = env.new_control(subscriber_ids={"worker"})
@@ -40,6 +41,9 @@ class Environment:
     :param path: the directory of the queue; ``"memory:"`` for a queue in this process alone and
         ``"memory:name"`` for one that others in this process can open by that name
     :raise ClosedError: by any method but ``close``, once it was closed
+    :raise OpenError: by whatever uses the queue first, if it cannot be opened; the subclass says why
+    :raise QueueReplacedError: the queue was deleted or exchanged underneath; open it anew
+    :raise StorageError: the disk refused a read or a write; after StorageFailedError the queue is opened anew
     :raise QueueBusyError: another process kept the write lock for too long
     """
 

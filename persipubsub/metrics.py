@@ -31,6 +31,8 @@ except ModuleNotFoundError as _error:
         f"Metrics need {_error.name}; install it with: pip install 'persipubsub[metrics]'", name=_error.name
     ) from None
 
+__all__ = ["QueueCollector"]
+
 Source = Environment | str | os.PathLike[str]
 Family = CounterMetricFamily | GaugeMetricFamily
 
@@ -82,7 +84,8 @@ class QueueCollector(Collector):
 
     Each queue is read in a thread of its own. One that fails, or does not answer in time (a stopped writer
     may hold it up), shows ``persipubsub_up 0`` and nothing else; the others are not affected. A queue given
-    by its path is opened only while it is read, so it may be deployed later, deleted or exchanged.
+    by its path is opened only while it is read, so it may be deployed later, deleted or exchanged. Safe to use from any
+    thread; nothing is written, and no transaction is held between two looks.
 
     >>> import persipubsub
     >>> from prometheus_client import CollectorRegistry

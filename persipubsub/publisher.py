@@ -21,7 +21,8 @@ class Publisher(Handle):
 
     Each call is one transaction. It waits for the disk as the queue's durability says, for another
     process's transaction at most ``lock_timeout`` seconds of the queue, and for room only in a queue with
-    the strategy ``block``. Threads that send at the same time share a commit.
+    the strategy ``block``. Threads that send at the same time share a commit. What was sent survives the process,
+    at whatever instant it dies, and the machine as the durability says.
 
     >>> import persipubsub
     >>> with persipubsub.Environment("memory:") as env:
@@ -34,6 +35,8 @@ class Publisher(Handle):
 
     :raise ClosedError: by any method, once it was closed or its Environment was
     :raise QueueBusyError: another process kept the write lock for too long; nothing was stored
+    :raise QueueReplacedError: the queue was deleted or exchanged underneath; open it anew
+    :raise StorageError: the disk refused a read or a write; after StorageFailedError the queue is opened anew
     """
 
     def __init__(self, connection: Connection, autosync: bool = False, serializer: Serializer | None = None) -> None:

@@ -54,6 +54,9 @@ class Subscriber(Handle, Generic[T]):
     :raise SettingsError: a timeout, a lease or a number of messages makes no sense
     :raise UnknownSubscriberError: the subscriber was removed meanwhile
     :raise QueueBusyError: another process kept the write lock for too long
+    :raise StorageFullError: the disk is full, and what it reserves for taking and settling is used up
+    :raise QueueReplacedError: the queue was deleted or exchanged underneath; open it anew
+    :raise StorageError: the disk refused a read or a write; after StorageFailedError the queue is opened anew
     """
 
     def __init__(

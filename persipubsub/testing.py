@@ -83,7 +83,10 @@ class Clock(clocks.Clock):
 
 
 class Queue:
-    """A queue under test; ``queue()`` makes it, and closes everything at the end of its block."""
+    """A queue under test; ``queue()`` makes it, and closes everything at the end of its block.
+
+    It lives in the memory of this process alone, and is safe to use from any thread. None of its methods blocks.
+    """
 
     def __init__(self, location: str, clock: Clock) -> None:
         """Belong to the queue in memory at ``location``."""

@@ -3,6 +3,10 @@
 ``Control.backup``, ``Control.compact`` and ``Control.export`` are about an open queue; what is here makes a queue of
 something else, or looks at a queue from outside.
 
+Each function blocks until it is done, which for all but ``examine`` takes longer the larger the queue is; any thread
+may call them. They keep nothing open. What makes a queue makes all of it or, when it raises or its process is killed,
+nothing.
+
 ``restoring``  a queue of a backup
 ``transfer``   a queue, or messages for one, of an export
 ``salvaging``  a queue of what can be read of a damaged one

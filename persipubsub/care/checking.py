@@ -27,6 +27,8 @@ class _Answer(msgspec.Struct):
 def check_apart(path: str | os.PathLike[str]) -> list[Finding]:
     """Verify everything that is stored, as ``Control.check`` does; what kills the checking process is a finding, too.
 
+    :param path: of the queue
+    :return: what is wrong; empty if all is well
     :raise OpenError: there is no queue, or it cannot be used
     """
     location = absolute(path)

@@ -48,6 +48,8 @@ def examine(path: str | os.PathLike[str] | None = None) -> list[Symptom]:
     """Look at this machine and, if its path is given, at a queue in use; what is found is never raised.
 
     It takes some tens of fsyncs on the queue's disk; nothing in the queue is changed.
+
+    :param path: of a queue, or ``None``: look at the machine and the current folder alone
     """
     if path is None:
         return [*_machine(), *_place(pathlib.Path.cwd())]

@@ -18,6 +18,8 @@ def restore(
     A restored queue gives ids again that the original has given since the backup, to other messages. So it gets an
     identity of its own, and nobody who recognises messages by identity and id takes the new ones for old ones.
 
+    :param backup: the folder that ``Control.backup`` wrote
+    :param path: of the new queue; nothing may be there
     :param keep_identity: it is the very same queue: for moving one that nothing was sent to since the backup
     :raise QueueExistsError: a queue is at ``path`` already; it is left untouched
     :raise NotAQueueError: something else is there, or ``backup`` is no backup

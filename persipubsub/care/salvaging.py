@@ -16,6 +16,8 @@ def salvage(damaged: str | os.PathLike[str], path: str | os.PathLike[str]) -> Sa
     it. Messages are genuine: each agrees with its checksum. What cannot be known any more is decided for the message:
     one that was settled may come again, none that can be read is left out.
 
+    :param damaged: the folder of the damaged queue
+    :param path: of the new one; nothing may be there
     :raise QueueNotFoundError: there is no data file
     :raise QueueExistsError: a queue is at ``path`` already; it is left untouched
     :raise QueueBusyError: somebody has the damaged queue open

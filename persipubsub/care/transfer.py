@@ -25,7 +25,12 @@ Progress = Callable[[int], None]
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What an import did: messages stored, those that were there already, and those that had expired."""
+    """What an import did.
+
+    :param messages: messages stored
+    :param known: those that were there already
+    :param expired: those left out, as their time was over
+    """
 
     messages: int
     known: int = 0
@@ -44,11 +49,14 @@ def import_queue(
     The queue gets an identity of its own, and its counters start anew. What was leased comes back, to be delivered
     next. Deduplication ids are not in an export.
 
+    :param stream: what ``Control.export`` wrote, open for reading bytes
+    :param path: of the new queue; nothing may be there
     :param subscribers: instead of those in the export; they get all messages
     :param progress: is told the number of messages so far
     :raise QueueExistsError: a queue is at ``path`` already; it is left untouched
     :raise MessageError: the export is cut off, or a line of it is none; nothing was created
     :raise FormatVersionError: it was written by a newer version; nothing was created
+    :raise IdentifierError: an identifier in ``subscribers`` breaks the rules; nothing was created
     :raise SettingsError: nobody would get the messages: there are no subscribers, and the queue is no log
     """
     queue, records = _read(stream)
@@ -87,10 +95,13 @@ def import_messages(stream: BinaryIO, environment: Environment, *, progress: Pro
     deduplication id ``import/<identity of its queue>/<id>``, so after an interruption the same import goes on where it
     ended, within the queue's deduplication window.
 
+    :param stream: what ``Control.export`` wrote, open for reading bytes
+    :param environment: of the queue that gets the messages
     :param progress: is told the number of messages so far
     :raise MessageError: the export is cut off, or a line of it is none; earlier batches are stored
     :raise FormatVersionError: it was written by a newer version; nothing was stored
     :raise QueueFullError: the queue has no room; earlier batches are stored
+    :raise OpenError: the queue cannot be opened; nothing was stored
     """
     queue, records = _read(stream)
     sent = known = expired = 0

@@ -56,7 +56,7 @@ _FIGURES: Final[tuple[tuple[str, str, Callable[[RelayStatus], float | None]], ..
 
 
 class RelayCollector(Collector):
-    """Shows what ``Relay.status`` tells; it reads no queue.
+    """Shows what ``Relay.status`` tells; it reads no queue and waits for nothing; safe to use from any thread.
 
     >>> from prometheus_client import CollectorRegistry
     >>> registry = CollectorRegistry()

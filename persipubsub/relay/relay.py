@@ -31,7 +31,7 @@ class Relay:
     stored already is not stored again. ``docs/relay.rst`` says how, and where that ends.
 
     One relay of a name runs at a time; a second one stands by, and goes on when the first one is gone. Safe to
-    use from any thread.
+    use from any thread. Constructing it opens nothing.
 
     :param source: an open Environment, or where the queue is: a path, ``"memory:name"`` or ``"nats://host/name"``
     :param target: likewise; the two are different queues
