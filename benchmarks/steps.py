@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import lmdb
 
 from persipubsub import Durability, Environment
-from persipubsub.engine.base import Entry, Receipt
 from persipubsub.engine.local import format
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import Entry, Receipt
 
 _PAYLOAD = bytes(128)
 _ROUNDS, _CALLS = 15, 1000

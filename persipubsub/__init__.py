@@ -12,7 +12,7 @@ b'hello'
 from persipubsub.browsing import RetainedMessage
 from persipubsub.control import Control
 from persipubsub.dead_letters import DeadLetter, DeadLetters
-from persipubsub.engine.base import Compaction, Finding, OwnerStatistics, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import Compaction, Finding, OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.environment import Environment
 from persipubsub.errors import (
     ClosedError,

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterator
 
 from persipubsub.connection import Connection
-from persipubsub.engine.base import Retained
+from persipubsub.engine.messages import Retained
 from persipubsub.message import Headers, decode_headers, moment
 from persipubsub.positions import Position, resolve
 from persipubsub.waiting import WaitingRoom

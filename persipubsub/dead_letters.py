@@ -4,7 +4,8 @@ import datetime
 from collections.abc import Callable, Iterable, Iterator
 
 from persipubsub.arguments import optional_ids
-from persipubsub.engine.base import DeadLetterRecord, Engine
+from persipubsub.engine.base import Engine
+from persipubsub.engine.messages import DeadLetterRecord
 from persipubsub.message import Headers, decode_headers, moment
 
 _PAGE = 256

@@ -9,7 +9,8 @@ from typing import Any, Self, TypeVar, overload
 from persipubsub.arguments import check_count
 from persipubsub.browsing import RetainedMessage, browse
 from persipubsub.connection import Connection, connect
-from persipubsub.control import Control, SubscriberIds, check_same, check_subscribers, deploy, given, known_subscriber
+from persipubsub.control import Control
+from persipubsub.deploying import SubscriberIds, check_same, check_subscribers, deploy, given, known_subscriber
 from persipubsub.errors import SettingsError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, check_settings
 from persipubsub.message import Serializer

@@ -9,7 +9,8 @@ import icontract
 from persipubsub.arguments import reason_of
 from persipubsub.connection import Connection
 from persipubsub.engine import forking
-from persipubsub.engine.base import Delivery, Engine, Waiter
+from persipubsub.engine.base import Engine, Waiter
+from persipubsub.engine.messages import Delivery
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
 from persipubsub.limits import DEFAULT_MAX_DELIVERIES
 from persipubsub.message import HELD, LOOKED_AT, SETTLED, Received, staged_by

@@ -8,7 +8,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from persipubsub.arguments import deadline_of
 from persipubsub.engine import forking
-from persipubsub.engine.base import Delivery, Engine
+from persipubsub.engine.base import Engine
+from persipubsub.engine.messages import Delivery
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
 from persipubsub.holding import Holder
 from persipubsub.message import HELD, Message, Received, staged_by

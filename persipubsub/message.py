@@ -13,7 +13,7 @@ from persipubsub.arguments import (
     expires_in_ns_of,
     lease_ns_of,
 )
-from persipubsub.engine.base import Delivery, Entry, Payload
+from persipubsub.engine.messages import Delivery, Entry, Payload
 from persipubsub.errors import MessageError, MessageTooLargeError, MessageTypeError, SettingsError
 from persipubsub.limits import MAX_HEADER_BYTES
 from persipubsub.names import check_topic

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from persipubsub.control import Control
-from persipubsub.engine.base import Statistics, SubscriberStatistics
+from persipubsub.engine.figures import Statistics, SubscriberStatistics
 from persipubsub.environment import Environment
 from persipubsub.errors import PersipubsubError, SettingsError
 from persipubsub.limits import Settings

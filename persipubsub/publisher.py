@@ -7,7 +7,8 @@ from typing import Any
 
 from persipubsub.arguments import deadline_of
 from persipubsub.connection import Connection, Handle
-from persipubsub.engine.base import Entry, Waiter
+from persipubsub.engine.base import Waiter
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageError, QueueFullError
 from persipubsub.limits import Strategy
 from persipubsub.message import Draft, Headers, Serializer, make_entry, make_plain_entry

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from persipubsub.engine.base import Delivery, Receipt
+from persipubsub.engine.messages import Delivery, Receipt
 
 
 class Receipts:

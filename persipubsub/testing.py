@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from persipubsub.arguments import MAX_SECONDS
-from persipubsub.control import SubscriberIds, add_missing, check_subscribers
+from persipubsub.deploying import SubscriberIds, add_missing, check_subscribers
 from persipubsub.engine import clock as clocks
 from persipubsub.engine.memory import MemoryEngine, open_memory
 from persipubsub.environment import Environment

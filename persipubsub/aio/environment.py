@@ -13,7 +13,7 @@ from persipubsub.aio.publisher import Publisher
 from persipubsub.aio.subscriber import Subscriber, make_subscriber
 from persipubsub.aio.waiting import WaitingLine
 from persipubsub.browsing import Pages, RetainedMessage
-from persipubsub.control import SubscriberIds, known_subscriber
+from persipubsub.deploying import SubscriberIds, known_subscriber
 from persipubsub.limits import Durability, HighWaterMark, Retention, Strategy
 from persipubsub.message import Serializer
 from persipubsub.positions import Position, resolve

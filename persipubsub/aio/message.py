@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from persipubsub.aio.thread import Thread
-from persipubsub.engine.base import Delivery
+from persipubsub.engine.messages import Delivery
 from persipubsub.holding import Holder
 from persipubsub.message import HELD, Received
 

@@ -9,7 +9,7 @@ from persipubsub import publisher
 from persipubsub.aio.handle import Handle, Shared
 from persipubsub.aio.waiting import WaitingLine
 from persipubsub.arguments import deadline_of
-from persipubsub.engine.base import Entry
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import QueueFullError
 from persipubsub.message import Draft, Headers
 

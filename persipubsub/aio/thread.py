@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from persipubsub.engine import forking
-from persipubsub.engine.base import Engine, Entry
+from persipubsub.engine.base import Engine
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import ClosedError, PersipubsubError
 
 logger = logging.getLogger("persipubsub")

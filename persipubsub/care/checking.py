@@ -8,7 +8,7 @@ import sys
 
 import msgspec
 
-from persipubsub.engine.base import Finding
+from persipubsub.engine.figures import Finding
 from persipubsub.engine.local import verify_local
 from persipubsub.environment import Environment
 from persipubsub.errors import PersipubsubError, QueueDamagedError

@@ -11,7 +11,7 @@ import msgspec
 
 from persipubsub.care import surroundings
 from persipubsub.care.measuring import fsync_seconds
-from persipubsub.engine.base import Statistics
+from persipubsub.engine.figures import Statistics
 from persipubsub.engine.local import files, open_local
 from persipubsub.engine.local.vitals import Vitals, library_versions
 from persipubsub.errors import PersipubsubError

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from persipubsub.control import SubscriberIds, check_subscribers
+from persipubsub.deploying import SubscriberIds, check_subscribers
 from persipubsub.engine.local import copying, load_local
 from persipubsub.engine.opening import opener_for
 from persipubsub.engine.records import RECORDS_VERSION, EndRecord, MessageRecord, QueueRecord, Record

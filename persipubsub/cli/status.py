@@ -14,7 +14,7 @@ from rich.text import Text
 from persipubsub import config as deployment
 from persipubsub.cli import output
 from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control, shown
-from persipubsub.engine.base import Statistics, SubscriberStatistics
+from persipubsub.engine.figures import Statistics, SubscriberStatistics
 from persipubsub.engine.opening import opener_for
 from persipubsub.errors import QueueNotFoundError
 from persipubsub.watch.sampling import QueueView, Reading, State, Track

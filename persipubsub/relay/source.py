@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from persipubsub.engine.base import SubscriberStatistics
+from persipubsub.engine.figures import SubscriberStatistics
 from persipubsub.errors import SettingsError, SettingsMismatchError
 from persipubsub.message import Message
 from persipubsub.positions import Position

@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from persipubsub.engine import forking
-from persipubsub.engine.base import Entry
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError
 from persipubsub.message import Received, decode_headers, encode_headers
 

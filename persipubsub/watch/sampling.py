@@ -8,7 +8,7 @@ from enum import Enum
 
 import msgspec
 
-from persipubsub.engine.base import OwnerStatistics, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import OwnerStatistics, Statistics, SubscriberStatistics
 
 #: Readings that are remembered.
 HISTORY = 300

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from persipubsub.control import Control
-from persipubsub.engine.base import Statistics
+from persipubsub.engine.figures import Statistics
 from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import QueueError, QueueNotFoundError

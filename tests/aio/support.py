@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any, ParamSpec
 
 from persipubsub import aio
-from persipubsub.engine.base import SubscriberStatistics
+from persipubsub.engine.figures import SubscriberStatistics
 
 P = ParamSpec("P")
 

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from persipubsub.engine.base import OWNER_DIED, Delivery, Engine, Entry, Receipt
+from persipubsub.engine.base import Engine
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import blocks, create_local, doom, open_local, opening, prune
 from persipubsub.engine.local.engine import LocalEngine
@@ -36,6 +36,7 @@ from persipubsub.engine.local.operations import take_over_from_dead
 from persipubsub.engine.local.taker import at_desk
 from persipubsub.engine.memory import open_memory
 from persipubsub.engine.memory.settle import NO_REASON
+from persipubsub.engine.messages import OWNER_DIED, Delivery, Entry, Receipt
 from persipubsub.errors import PersipubsubError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.base import Engine, Entry
+from persipubsub.engine.base import Engine
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import blocks, create_local, open_local, opening
+from persipubsub.engine.messages import Entry
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 
 DAY = 86_400 * 1_000_000_000

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from persipubsub import care
-from persipubsub.engine.base import Engine, Entry
+from persipubsub.engine.base import Engine
 from persipubsub.engine.local import create_local, doom, open_local, prune
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.format import HOLDERS, State
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import PositionError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 

@@ -5,8 +5,8 @@ import pathlib
 
 import pytest
 
-from persipubsub.engine.base import Entry
 from persipubsub.engine.local import create_local, open_local
+from persipubsub.engine.messages import Entry
 from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 MIB = 1 << 20

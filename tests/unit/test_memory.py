@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.base import Delivery, Engine, Entry, SubscriberStatistics, Waiter
+from persipubsub.engine.base import Engine, Waiter
 from persipubsub.engine.clock import Clock
+from persipubsub.engine.figures import SubscriberStatistics
 from persipubsub.engine.memory import MemoryEngine, exists, open_memory
+from persipubsub.engine.messages import Delivery, Entry
 from persipubsub.errors import (
     ClosedError,
     IdentifierError,

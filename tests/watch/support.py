@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from persipubsub import Durability, Environment
-from persipubsub.engine.base import OwnerStatistics, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.watch.source import Source
 
 

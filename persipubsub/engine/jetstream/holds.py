@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from persipubsub.engine.base import Delivery, Receipt
 from persipubsub.engine.jetstream.notes import Note
 from persipubsub.engine.jetstream.wire import Arrival
+from persipubsub.engine.messages import Delivery, Receipt
 from persipubsub.errors import LeaseLostError
 
 

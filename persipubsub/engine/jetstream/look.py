@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.js import api
 from nats.js import errors as js_errors
 
-from persipubsub.engine.base import Delivery, Finding, Retained, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import Finding, Statistics, SubscriberStatistics
 from persipubsub.engine.jetstream import roster, settle, stored, take, wire
 from persipubsub.engine.jetstream.ahead import delivered, next_of
 from persipubsub.engine.jetstream.holds import Hold, deliver
@@ -20,6 +20,7 @@ from persipubsub.engine.jetstream.notes import NO_NOTE
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, code_of, translate
+from persipubsub.engine.messages import Delivery, Retained
 
 #: Messages of one request for what is retained.
 _PAGE: Final = 256

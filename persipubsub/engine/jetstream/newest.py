@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from nats.js import api
 from nats.js import errors as js_errors
 
-from persipubsub.engine.base import Receipt
 from persipubsub.engine.jetstream import roster, settle, take, wire
 from persipubsub.engine.jetstream.ahead import delivered, settle_delayed
 from persipubsub.engine.jetstream.holds import Hold
@@ -14,6 +13,7 @@ from persipubsub.engine.jetstream.pulling import MOST
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import MESSAGE_NOT_FOUND, code_of
+from persipubsub.engine.messages import Receipt
 from persipubsub.names import matches
 
 #: So many messages at the end of the queue are looked at: those that are not due, or expired, are passed over.

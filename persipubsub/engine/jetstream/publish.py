@@ -12,7 +12,6 @@ from nats.js import api
 from nats.js import errors as js_errors
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Entry
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.behind import note_stored
 from persipubsub.engine.jetstream.session import Session
@@ -24,6 +23,7 @@ from persipubsub.engine.jetstream.translate import (
     is_passing,
     translate,
 )
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import (
     MessageTooLargeError,
     PersipubsubError,

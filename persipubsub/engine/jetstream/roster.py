@@ -10,13 +10,14 @@ import msgspec
 from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
-from persipubsub.engine.base import DeadLetterRecord, Start
+from persipubsub.engine.base import Start
 from persipubsub.engine.jetstream import stored, wire
 from persipubsub.engine.jetstream.notes import subjects_like
 from persipubsub.engine.jetstream.publish import Publisher
 from persipubsub.engine.jetstream.session import Session, unknown
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
+from persipubsub.engine.messages import DeadLetterRecord
 from persipubsub.errors import PositionError, SettingsMismatchError
 from persipubsub.limits import SubscriberSettings
 from persipubsub.names import encode_name

@@ -11,11 +11,11 @@ import nats.errors
 from nats.js import errors as js_errors
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Receipt
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.ahead import by_ids
 from persipubsub.engine.jetstream.holds import Hold
 from persipubsub.engine.jetstream.session import Session
+from persipubsub.engine.messages import Receipt
 from persipubsub.errors import LeaseLostError, PersipubsubError
 
 logger = logging.getLogger("persipubsub")

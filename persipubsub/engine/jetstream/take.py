@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from persipubsub.engine.base import Delivery
 from persipubsub.engine.jetstream import settle
 from persipubsub.engine.jetstream.behind import is_behind
 from persipubsub.engine.jetstream.holds import Hold, deliver
@@ -15,6 +14,7 @@ from persipubsub.engine.jetstream.pulling import MOST, ConsumerGoneError
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.wire import Arrival
+from persipubsub.engine.messages import Delivery
 from persipubsub.errors import UnreachableError
 
 _RETRY = 0.05

@@ -8,8 +8,8 @@ import msgspec
 from nats.aio.msg import Msg
 from nats.js import api
 
-from persipubsub.engine.base import Entry, Retained
 from persipubsub.engine.jetstream.names import Names, encode
+from persipubsub.engine.messages import Entry, Retained
 from persipubsub.names import MAX_IDENTIFIER_BYTES
 
 MSG_ID: Final = api.Header.MSG_ID.value

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from persipubsub.engine.base import Delivery, Receipt
 from persipubsub.engine.local.store import Store
+from persipubsub.engine.messages import Delivery, Receipt
 
 #: Batches of one owner that are under way at once; of an older one, everything counts as handed over.
 _MOST = 256

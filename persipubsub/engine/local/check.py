@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from persipubsub.engine.base import Finding
+from persipubsub.engine.figures import Finding
 from persipubsub.engine.local import blocks, format, look, prune, roster
 from persipubsub.engine.local.format import (
     AHEAD,

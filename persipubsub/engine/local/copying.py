@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import lmdb
 
-from persipubsub.engine.base import Compaction
 from persipubsub.engine.clock import Clock
+from persipubsub.engine.figures import Compaction
 from persipubsub.engine.local import check, creating, doom, files, format, locks, returning, roster
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.space import FULL

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from persipubsub.engine.base import DeadLetterRecord
 from persipubsub.engine.local import format, living
 from persipubsub.engine.local.format import DEAD, DELAYED, LEASED, OWN_DATA, READY, REQUEUED, Hold, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.store import Transaction
 from persipubsub.engine.local.work import Database
+from persipubsub.engine.messages import DeadLetterRecord
 
 
 def page(txn: Transaction, db: Database, after: int, most: int) -> list[DeadLetterRecord]:

@@ -4,18 +4,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from persipubsub.engine.base import (
-    Capabilities,
-    Compaction,
-    DeadLetterRecord,
-    Delivery,
-    Entry,
-    Finding,
-    Receipt,
-    Retained,
-    Start,
-    Statistics,
-)
+from persipubsub.engine.base import Capabilities, Start
+from persipubsub.engine.figures import Compaction, Finding, Statistics
 from persipubsub.engine.local import (
     check,
     configuring,
@@ -42,6 +32,7 @@ from persipubsub.engine.local.taker import Taker, at_desk
 from persipubsub.engine.local.vitals import Vitals
 from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import DeadLetterRecord, Delivery, Entry, Receipt, Retained
 from persipubsub.engine.records import Record
 from persipubsub.limits import Settings, SubscriberSettings
 

@@ -2,13 +2,14 @@
 
 import os
 
-from persipubsub.engine.base import OwnerStatistics, Retained, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.engine.local import format, gaps, living, owners, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, OWNER, READY, pack_id, unpack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import Retained
 from persipubsub.errors import QueueDamagedError
 
 

@@ -7,12 +7,12 @@ instead, so that a process that finds another one writing can hand them over (se
 import msgspec
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Delivery, Entry, Receipt
 from persipubsub.engine.local import format, returning, settle, take
 from persipubsub.engine.local.format import OWNER, pack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import Delivery, Entry, Receipt
 
 
 class Taken(msgspec.Struct, frozen=True, array_like=True):

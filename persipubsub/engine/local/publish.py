@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Entry
 from persipubsub.engine.local import blocks, doom, format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
 from persipubsub.engine.local.work import Work, put_all
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.limits import Retention, Strategy
 

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 
 from persipubsub.engine import events
-from persipubsub.engine.base import OWNER_DIED
 from persipubsub.engine.local import format
 from persipubsub.engine.local.format import DEAD, LEASED, OWN_DATA, REQUEUED, DeadRecord, Hold, pack_id
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.messages import OWNER_DIED
 
 LEASE_ENDED = "lease ended"
 DAMAGED = "damaged: the message does not agree with its checksum"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from persipubsub.engine.base import Receipt
 from persipubsub.engine.local import gaps, living, prune, returning, roster
 from persipubsub.engine.local.format import DELAYED, LEASED, READY, Hold
 from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.messages import Receipt
 from persipubsub.errors import LeaseLostError
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from persipubsub.engine.base import Delivery
 from persipubsub.engine.local import format, gaps, prune, returning
 from persipubsub.engine.local.format import LEASED, READY, Hold, Meta, pack_id
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.living import Messages, is_doomed, misplaced
+from persipubsub.engine.messages import Delivery
 from persipubsub.names import matches
 
 #: Messages that one take passes at most without delivering them (filtered, delayed, expired).

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from persipubsub.engine import forking
-from persipubsub.engine.base import Delivery, Entry, Receipt
 from persipubsub.engine.local import format, owners, removal, returning, settle, take
 from persipubsub.engine.local.batches import Batches
 from persipubsub.engine.local.holds import Desk
@@ -17,6 +16,7 @@ from persipubsub.engine.local.reading import View
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.take import Lease, Step
 from persipubsub.engine.local.work import Work
+from persipubsub.engine.messages import Delivery, Entry, Receipt
 from persipubsub.errors import LeaseLostError, PersipubsubError
 
 logger = logging.getLogger("persipubsub")

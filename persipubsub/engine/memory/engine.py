@@ -1,41 +1,24 @@
 """The memory engine: every operation of the interface, as one step on the shared queue."""
 
 import contextlib
-import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from persipubsub.engine.base import (
-    OWNER_DIED,
-    Capabilities,
-    Compaction,
-    DeadLetterRecord,
-    Delivery,
-    Entry,
-    Finding,
-    Receipt,
-    Retained,
-    Start,
-    Statistics,
-)
+from persipubsub.engine.base import Capabilities
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.memory import look, publish, roster, settle, take
+from persipubsub.engine.memory import publish, roster, settle, take
+from persipubsub.engine.memory.administration import Administration
 from persipubsub.engine.memory.holds import Kind
-from persipubsub.engine.memory.queue import REGISTRY_LOCK, Queue, join, leave
+from persipubsub.engine.memory.queue import REGISTRY_LOCK, join, leave
 from persipubsub.engine.memory.state import Now, State
 from persipubsub.engine.memory.waiting import Interest, MemoryWaiter
-from persipubsub.engine.records import Record
-from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError, UnsupportedByEngineError
-from persipubsub.limits import Settings, SubscriberSettings
-
-
-def _only_on_a_disk(done: str) -> UnsupportedByEngineError:
-    return UnsupportedByEngineError(f"A queue in memory cannot be {done}; use a directory.")
-
+from persipubsub.engine.messages import OWNER_DIED, Delivery, Entry, Receipt
+from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
+from persipubsub.limits import Settings
 
 _CAPABILITIES = Capabilities(persistent=False, shared_between_processes=False, views=True, file_descriptor=True)
 
 
-class MemoryEngine:
+class MemoryEngine(Administration):
     """Operations of one open queue, for one owner; safe to call from any thread.
 
     >>> with contextlib.closing(open_memory(None, create=Settings())) as engine:
@@ -46,34 +29,6 @@ class MemoryEngine:
     b'hello'
     """
 
-    def __init__(self, queue: Queue, owner: int) -> None:
-        """Use ``queue`` as ``owner``; call :func:`open_memory` instead."""
-        self._queue = queue
-        self._owner = owner
-        self._closed = False
-
-    @contextlib.contextmanager
-    def _step(self, *, may_fail_halfway: bool = False) -> Iterator[tuple[State, Now]]:
-        """Carry out one atomic operation: alone, undone when it fails half-way, others woken at its end."""
-        queue = self._queue
-        with queue.condition:
-            if self._closed:
-                raise ClosedError("The queue was closed by this program; open it again.")
-            before = queue.state.copy() if may_fail_halfway else None
-            removed, published = queue.state.messages.removed, queue.state.published
-            try:
-                yield queue.state, queue.now()
-            except BaseException:
-                if before is not None:
-                    queue.state = before
-                raise
-            finally:
-                state = queue.state
-                queue.ring(has_room=state.messages.removed != removed, has_messages=state.published != published)
-                happened, state.events = state.events, []
-        for event in happened:
-            event.log(f"memory:{queue.name or ''}")
-
     def look_again(self) -> None:
         """Let everybody who waits for a moment look at the clock anew: for clocks that somebody turns."""
         with self._queue.condition:
@@ -83,121 +38,6 @@ class MemoryEngine:
     def capabilities(self) -> Capabilities:
         """Return what this engine can do."""
         return _CAPABILITIES
-
-    # -- the queue ----------------------------------------------------------------------------
-
-    def settings(self) -> Settings:
-        """Return the settings as they are stored now."""
-        with self._step() as (state, _):
-            return state.settings
-
-    def configure(self, settings: Settings) -> None:
-        """Store other settings; they hold from the next operation on."""
-        with self._step() as (state, _):
-            state.settings = settings
-            state.sweep(state.messages.ids.copy())  # what a log kept, if it is none any more
-            state.stirred.update(state.subscribers)
-            self._queue.ring(has_room=True)
-
-    def statistics(self) -> Statistics:
-        """Return consistent figures of the queue and all its subscribers."""
-        with self._step() as (state, now):
-            return look.statistics(state, now)
-
-    def check(self) -> list[Finding]:
-        """Verify what must always hold; an empty list means that all is well."""
-        with self._step() as (state, _):
-            return look.check(state, self._queue.owners)
-
-    def backup(self, target: pathlib.Path) -> int:
-        """Refuse: nothing is on a disk.
-
-        :raise UnsupportedByEngineError: always
-        """
-        raise _only_on_a_disk("backed up")
-
-    def compact(self) -> Compaction:
-        """Refuse: nothing is on a disk.
-
-        :raise UnsupportedByEngineError: always
-        """
-        raise _only_on_a_disk("compacted")
-
-    def export(self, start: int, max_messages: int, sink: Callable[[Record], None]) -> int | None:
-        """Refuse: what is in memory is for tests, and gone with the process.
-
-        :raise UnsupportedByEngineError: always
-        """
-        raise _only_on_a_disk("exported")
-
-    def clear(self) -> None:
-        """Drop all subscribers and all messages."""
-        with self._step() as (state, _):
-            roster.clear(state)
-
-    def prune_dangling(self) -> int:
-        """Drop what is older than the message timeout or needed by no subscriber; return how many."""
-        with self._step() as (state, now):
-            return publish.prune_dangling(state, now)
-
-    # -- subscribers --------------------------------------------------------------------------
-
-    def subscribers(self) -> dict[str, SubscriberSettings]:
-        """Return the subscribers and their settings."""
-        with self._step() as (state, _):
-            return {name: state.subscribers[name].settings for name in sorted(state.subscribers)}
-
-    def add_subscriber(self, identifier: str, settings: SubscriberSettings, start: Start) -> None:
-        """Add a subscriber; the same one with the same settings again changes nothing.
-
-        :raise SettingsMismatchError: it exists with other settings
-        :raise PositionError: ``start`` is not retained
-        """
-        with self._step() as (state, _):
-            roster.add(state, identifier, settings, start, self._owner)
-
-    def configure_subscriber(self, identifier: str, settings: SubscriberSettings) -> None:
-        """Store other settings of a subscriber.
-
-        :raise SettingsMismatchError: ``ephemeral`` differs, which cannot be changed
-        """
-        with self._step() as (state, _):
-            roster.configure(state, state.subscriber(identifier), settings)
-
-    def pause(self, identifier: str, paused: bool) -> None:
-        """Stop or resume deliveries to a subscriber; its backlog stays."""
-        with self._step() as (state, _):
-            subscriber = state.subscriber(identifier)
-            subscriber.paused = paused
-            state.stir(subscriber)
-
-    def remove_subscriber(self, identifier: str) -> bool:
-        """Remove a subscriber with its leases and dead letters; return whether it existed."""
-        with self._step() as (state, _):
-            return roster.remove(state, identifier)
-
-    def purge(self, identifier: str) -> int:
-        """Settle everything that waits for a subscriber and nobody holds; return how many."""
-        with self._step() as (state, now):
-            return settle.purge(state, state.subscriber(identifier), now)
-
-    def seek(self, identifier: str, position: int) -> None:
-        """Move a subscriber to a message id; its leases and delays are dropped, dead letters stay.
-
-        :raise PositionError: the id lies before what is retained or beyond the next id
-        """
-        with self._step() as (state, _):
-            roster.seek(state, state.subscriber(identifier), position)
-
-    def find_position(self, identifier: str, *, back: int | None = None, sent_ns: int | None = None) -> int:
-        """Return the id that lies ``back`` messages before the position, or the first sent at or after a time."""
-        with self._step() as (state, _):
-            return roster.find_position(state, state.subscriber(identifier), back, sent_ns)
-
-    def bounds(self) -> tuple[int, int]:
-        """Return the oldest retained id and the id that the next message will get."""
-        with self._step() as (state, _):
-            return state.first_id, state.next_id
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -366,28 +206,6 @@ class MemoryEngine:
             if identifier is None:
                 return self._queue.new_waiter(Interest.MESSAGES)
             return self._queue.new_waiter(state.subscriber(identifier).identifier)
-
-    # -- looking ------------------------------------------------------------------------------
-
-    def browse(self, start: int, max_messages: int) -> list[Retained]:
-        """Return retained messages from an id on, without any trace."""
-        with self._step() as (state, _):
-            return look.browse(state, start, max_messages)
-
-    def dead_letters(self, identifier: str, after: int = 0, max_messages: int = 1000) -> list[DeadLetterRecord]:
-        """Return dead letters with ids greater than ``after``, oldest first."""
-        with self._step() as (state, _):
-            return roster.dead_letters(state.subscriber(identifier), after, max_messages)
-
-    def requeue_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
-        """Make dead letters deliverable again, their count at zero; ``None`` means all."""
-        with self._step() as (state, _):
-            return roster.requeue_dead(state, state.subscriber(identifier), ids)
-
-    def discard_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
-        """Forget dead letters; ``None`` means all; return how many."""
-        with self._step() as (state, _):
-            return roster.discard_dead(state.subscriber(identifier), ids)
 
     # -- life ---------------------------------------------------------------------------------
 

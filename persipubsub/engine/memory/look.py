@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 
-from persipubsub.engine.base import Finding, OwnerStatistics, Retained, Statistics, SubscriberStatistics
+from persipubsub.engine.figures import Finding, OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.engine.memory.holds import Kind
 from persipubsub.engine.memory.state import Now, State, Subscriber
+from persipubsub.engine.messages import Retained
 
 
 def statistics(state: State, now: Now) -> Statistics:

@@ -6,9 +6,9 @@ from itertools import islice
 import msgspec
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Entry
 from persipubsub.engine.memory.messages import Message
 from persipubsub.engine.memory.state import Now, State
+from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.limits import Retention, Strategy
 

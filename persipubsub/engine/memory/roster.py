@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from persipubsub.engine.base import DeadLetterRecord, Start
+from persipubsub.engine.base import Start
 from persipubsub.engine.memory.holds import Hold, Holds, Kind
 from persipubsub.engine.memory.state import State, Subscriber
+from persipubsub.engine.messages import DeadLetterRecord
 from persipubsub.errors import PositionError, SettingsMismatchError
 from persipubsub.limits import SubscriberSettings
 from persipubsub.names import encode_name

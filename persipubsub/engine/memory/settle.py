@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from persipubsub.engine import events
-from persipubsub.engine.base import Receipt
 from persipubsub.engine.memory.holds import Hold, Kind
 from persipubsub.engine.memory.state import DeadLetter, Now, State, Subscriber
+from persipubsub.engine.messages import Receipt
 from persipubsub.errors import LeaseLostError
 
 LEASE_ENDED = "lease ended"

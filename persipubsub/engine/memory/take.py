@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from persipubsub.engine.base import Delivery
 from persipubsub.engine.memory import settle
 from persipubsub.engine.memory.holds import Hold, Kind
 from persipubsub.engine.memory.messages import Message
 from persipubsub.engine.memory.state import Now, State, Subscriber
+from persipubsub.engine.messages import Delivery
 from persipubsub.names import matches
 
 
