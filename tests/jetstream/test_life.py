@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from persipubsub import Durability, Environment, aio, config
+from persipubsub.engine.jetstream import link as link_module
 from persipubsub.engine.jetstream import roster
 from persipubsub.errors import ConfigError, LeaseLostError, UnsupportedByEngineError
 from tests.jetstream.servers import Server, wait_for
@@ -55,6 +56,23 @@ def test_the_end_of_the_process_gives_back_what_it_held(url: str, env: Environme
     message = env.new_subscriber("a").get(timeout=0)
     assert message is not None
     assert message.delivery_count == 2
+
+
+def test_nothing_is_left_running_where_the_server_does_not_answer_at_the_end(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(link_module._alive)
+    other = Environment(env._connection.opener.address)
+    assert other.new_subscriber("a").get(timeout=0) is None
+    (link,) = set(link_module._alive) - before
+
+    async def silent(timeout: int) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(link.client, "flush", silent)
+    other.close()
+    assert link._loop.is_closed()
+    assert asyncio.all_tasks(link._loop) == set()
 
 
 def test_an_ephemeral_subscriber_vanishes_with_its_owner(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

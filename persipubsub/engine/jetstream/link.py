@@ -268,13 +268,9 @@ class Link:
 
     async def _leave(self) -> None:
         if self.client.is_connected:
-            await self.client.flush(timeout=1)
+            with contextlib.suppress(TimeoutError, nats.errors.Error):
+                await self.client.flush(timeout=1)
         await self.client.close()
-        mine = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not mine]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _on_error(self, error: Exception) -> None:
         self._last_error = error
@@ -320,7 +316,18 @@ class Link:
         try:
             self._loop.run_forever()
         finally:
+            self._loop.run_until_complete(self._end())
             self._loop.close()
+
+    async def _end(self) -> None:
+        """Leave nothing to a loop that is closed, also where the server did not answer any more."""
+        mine = asyncio.current_task()
+        tasks = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=ATTEMPT)
+        await asyncio.sleep(0)  # transports that were closed go now
 
 
 def _after_fork_in_child() -> None:
