@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +14,11 @@ import persipubsub.config
 import persipubsub.environment
 import persipubsub.queue
 from persipubsub import (
+    Durability,
     Environment,
     HighWaterMark,
     QueueFullError,
+    Retention,
     SettingsMismatchError,
     Strategy,
     UnknownSubscriberError,
@@ -22,6 +27,7 @@ from tests.contract.support import FakeClock, Queue, rest
 from tests.examples.support import checks
 from tests.process import support
 from tests.process.support import Children
+from tests.unit.test_costs import calls
 
 
 @pytest.fixture
@@ -220,3 +226,120 @@ def test_names(frames: Queue) -> None:
     frames.control.add_subscriber("data_db")
     frames.send(b"1")
     assert rest(frames.sub("data_db")) == [b"1"]
+
+
+@checks(
+    "control.is_initialized()",
+    "private: _add_sub, _remove_sub, _prune_all_messages_for",
+    "private: front, pop, count_msgs",
+    "clear_all_subscribers(): the next send raised",
+    "sent while nobody subscribes: deleted by the next send",
+)
+def test_what_was_private_and_what_nobody_gets(frames: Queue) -> None:
+    control = frames.control
+    assert control.is_initialized()
+    control.add_subscriber("new")
+    assert control.remove_subscriber("new")
+    frames.send(b"1", b"2")
+    assert control.purge("archive") == 2
+    viewer = frames.sub("viewer")
+    for look in (viewer.peek, viewer.pop):
+        message = look()
+        assert message is not None
+        assert message.data == b"1"
+    assert frames.statistics().messages == 1
+    control.clear_all_subscribers()
+    frames.send(b"3")
+    assert (frames.statistics().unrouted, frames.statistics().messages) == (1, 0)
+    control.configure(retention=Retention.LOG)
+    frames.send(b"4")
+    assert frames.statistics().messages == 1
+
+
+@checks("ages by local time: at the end of summer time everything was an hour older, and pruned")
+def test_summer_time(frames: Queue, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Zurich")
+    time.tzset()
+    try:
+        frames.limit(message_timeout=600)
+        clock.wall = 1_761_440_390 * 10**9  # ten seconds before 3 o'clock becomes 2 o'clock
+        frames.send(b"before")
+        clock.go(20)
+        frames.send(b"after")
+        assert rest(frames.sub("viewer")) == [b"before", b"after"]
+        clock.set_wall(-3600)
+        frames.send(b"turned back")
+        messages = frames.sub("archive").get_many(3, timeout=0)
+        assert [message.sent for message in messages] == sorted(message.sent for message in messages)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@checks(
+    "a message pruned while it was handled: TypeError at the end of the block",
+    "the mark: two publishers that met it both pruned, down to a quarter",
+    "max_messages=2: the prune emptied the queue",
+)
+def test_pruning_exactly(frames: Queue) -> None:
+    frames.limit(max_messages=100)
+    frames.fill(100)
+    with frames.sub("viewer").receive(timeout=0) as msg:
+        assert msg == b"x"
+        for _ in range(2):
+            frames.join().new_publisher().send(b"y")
+        assert frames.statistics().messages == 52
+    assert frames.figures("viewer").lost == 50
+    frames.limit(max_messages=2)
+    frames.fill(3)
+    assert frames.statistics().messages == 2
+
+
+@checks("a full map: lmdb.MapFullError", "the file: never shrinks")
+def test_the_file_grows_and_shrinks(tmp_path: Path) -> None:
+    with Environment(tmp_path / "frames") as env:
+        control = env.new_control({"viewer"}, map_size=1 << 20)
+        env.new_publisher().send_many([b"x" * 100_000] * 40)
+        control.purge("viewer")
+        done = control.compact()
+        assert done.after < done.before
+
+
+@checks("the cost of a send: grew with each message that waited")
+def test_the_cost_of_a_send(tmp_path: Path) -> None:
+    with Environment(tmp_path / "frames") as env:
+        env.new_control({"viewer"}, durability=Durability.PROCESS)
+        publisher = env.new_publisher()
+        few = calls(lambda: publisher.send(b"x"))
+        publisher.send_many([b"x"] * 5000)
+        assert calls(lambda: publisher.send(b"x")) < few * 2
+
+
+@checks("a deployment that was killed: half a queue for ever")
+def test_a_deployment_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with Environment(tmp_path / "frames") as env:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", cut_off)
+            with pytest.raises(KeyboardInterrupt):
+                env.new_control({"viewer", "archive"})
+        assert not (tmp_path / "frames").exists()
+        assert env.new_control({"viewer", "archive"}).subscriber_ids == {"viewer", "archive"}
+
+
+@checks("errors: AssertionError, TypeError and lmdb.Error, and none under python -O")
+def test_errors_without_assertions() -> None:
+    code = (
+        "import persipubsub\n"
+        "with persipubsub.Environment('memory:') as env:\n"
+        "    env.new_control({'viewer'})\n"
+        "    for wrong in (lambda: env.new_publisher().send('text'), lambda: env.new_subscriber('typo')):\n"
+        "        try:\n"
+        "            wrong()\n"
+        "        except persipubsub.PersipubsubError as error:\n"
+        "            print(type(error).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["MessageTypeError", "UnknownSubscriberError"]

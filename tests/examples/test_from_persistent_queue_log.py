@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from persipubsub import ClosedError, Durability, Environment, Retention
-from persipubsub.serializers import msgpack_dumps, msgpack_loads
+from persipubsub import ClosedError, Durability, Environment, Retention, SubscriberSettings
+from persipubsub.serializers import json_loads, msgpack_dumps, msgpack_loads
 from tests.contract.support import BOUND, Queue, eventually, rest
 from tests.examples.support import checks
 from tests.process import support
@@ -188,3 +188,23 @@ def test_stopping(shared: Environment) -> None:
 @checks("one fsync for each put, and no ids")
 def test_many_at_once(log: Queue) -> None:
     assert list(log.pub.send_many([b"1", b"2", b"3"])) == [1, 2, 3]
+
+
+@checks(
+    "the position of a client only moves forward",
+    "a message that cannot be unpickled: blocks its client for ever, or runs code",
+)
+def test_positions_and_what_cannot_be_read(queue: Queue) -> None:
+    queue.deploy({"client": SubscriberSettings(max_deliveries=1)}, retention=Retention.LOG)
+    queue.send(b"no JSON", b"1")
+    sub = queue.env.new_subscriber("client", json_loads)
+    message = sub.get(timeout=0)
+    assert message is not None
+    assert message.data == 1
+    assert sub.ack([1, 2]) == 1
+    assert sub.ack([1, 2]) == 0
+    assert sub.get(timeout=0) is None
+    sub.seek(2)
+    again = sub.get(timeout=0)
+    assert again is not None
+    assert again.id == 2

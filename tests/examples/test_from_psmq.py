@@ -1,5 +1,6 @@
 """Coming from psmq."""
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -283,3 +284,42 @@ def test_a_slow_consumer(mail: Queue, clock: FakeClock, on_disk: Environment, ch
     message = worker.get(timeout=support.BOUND)
     assert message is not None
     assert message.delivery_count == 2
+
+
+@checks(
+    "delete_consumer_group, reset_group_offset",
+    "consumer.autoclaim(…), consumer.pop(…)",
+    "roll_back_group_offset: moved nothing",
+    "ids that sort by time",
+)
+def test_groups(queue: Queue) -> None:
+    control = queue.deploy(("group",), retention=Retention.LOG)
+    ids = queue.send(b"1", b"2", b"3")
+    assert ids == sorted(ids)
+    sub = queue.sub("group")
+    dead = queue.join()
+    held = dead.new_subscriber("group").get(timeout=0)
+    assert held is not None
+    dead.close()
+    assert [message.data for message in (sub.pop(), sub.pop()) if message] == [b"1", b"2"]
+    sub.seek(back=1)
+    assert queue.take("group").data == b"2"
+    sub.seek("first")
+    assert queue.take("group").data == b"1"
+    assert control.remove_subscriber("group")
+
+
+@checks(
+    "times: seconds here, milliseconds there, local or not",
+    "hiddenmsgs: counted the delayed, too",
+    "streams with binary fields: UnicodeDecodeError",
+)
+def test_exact_figures(mail: Queue, clock: FakeClock) -> None:
+    mail.pub.send(b"\xff", headers={"key": b"\xfe"})
+    mail.pub.send(b"later", delay=60)
+    message = held(mail)
+    assert (message.data, message.headers["key"]) == (b"\xff", b"\xfe")
+    assert message.sent == message.first_received
+    assert (message.sent.timestamp(), message.sent.utcoffset()) == (clock.wall / 1e9, datetime.timedelta(0))
+    assert mail.sub("worker").get(timeout=0) is None
+    assert (mail.figures("worker").leased, mail.figures("worker").delayed) == (1, 1)

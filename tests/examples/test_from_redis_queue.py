@@ -6,7 +6,7 @@ import pytest
 
 from persipubsub import Environment, LeaseLostError, SubscriberSettings
 from tests.contract.support import FakeClock, Queue, rest
-from tests.examples.support import checks
+from tests.examples.support import EXAMPLES, checks
 from tests.process import support
 from tests.process.support import Children
 
@@ -124,3 +124,14 @@ def test_the_wall_clock(tasks: Queue, clock: FakeClock) -> None:
     clock.set_wall(-2 * 86400)
     tasks.take_nothing("worker")
     message.ack()
+
+
+@checks("workers in Clojure", "an id that comes again: dropped, if it had ever been done")
+def test_ids_are_never_used_again(tasks: Queue) -> None:
+    (first,) = tasks.send(b"1")
+    assert tasks.sub("worker").ack(first) == 1
+    assert tasks.retained() == []
+    (second,) = tasks.send(b"1")
+    assert second == first + 1
+    assert tasks.take("worker").id == second
+    assert (EXAMPLES / "reader_in_c" / "reader.c").exists()

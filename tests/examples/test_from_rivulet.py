@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from persipubsub import Environment, QueueManager, Retention, Strategy, SubscriberSettings
+from persipubsub import Environment, PersipubsubError, QueueManager, Retention, Strategy, SubscriberSettings
+from persipubsub.serializers import json_dumps
 from tests.contract.support import FakeClock, Queue, ids_of, rest
 from tests.examples.support import checks
 
@@ -157,3 +158,16 @@ def test_administration(manager: QueueManager) -> None:
         assert control.statistics().messages == 2
         assert control.purge("ann") == 2
         assert control.statistics().messages == 0
+
+
+@checks("connect(url) without a client id", "ping(), RivuletError", "data: JSON alone, bytes raised TypeError")
+def test_clients_without_a_name_errors_and_data(news: Queue) -> None:
+    client = news.join()
+    client.open_control().add_subscriber("anybody", ephemeral=True)
+    client.new_publisher(serializer=json_dumps).send({"rain": True})
+    news.send(b"\xff")
+    with pytest.raises(PersipubsubError):
+        news.env.new_subscriber("eve")
+    assert rest(client.new_subscriber("anybody")) == [b'{"rain":true}', b"\xff"]
+    client.close()
+    assert news.control.subscriber_ids == {"ann"}
