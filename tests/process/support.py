@@ -31,7 +31,7 @@ _MEASURED = "COVERAGE_PROCESS_CONFIG"
 
 
 def measure_no_more() -> None:
-    """Let coverage measure neither this process, which is a fork whose figures nobody saves, nor those that it starts."""
+    """Let coverage measure neither this fork, whose figures nobody saves, nor what it starts."""
     os.environ.pop(_MEASURED, None)
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type]
