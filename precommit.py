@@ -19,13 +19,20 @@ ROOT = Path(__file__).resolve().parent
 PACKAGE = "persipubsub"
 
 
+#: Processes that share the tests out among themselves: more of them than this wait for each other, and for the disk.
+MOST_WORKERS = 4
+
+
 def run(*arguments: str | Path, output: list[str] | None = None) -> bool:
     """Run Python with ``arguments``, show what it prints (and add it to ``output``); return whether it succeeded."""
+    # Contracts on hot paths are checked only with ICONTRACT_SLOW; the tests are to see them.
+    environment = {**os.environ, "ICONTRACT_SLOW": "true", "PYTHONUNBUFFERED": "1"}
+    # The tests start thousands of processes, each of which would compile all that it imports.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        # Contracts on hot paths are checked only with ICONTRACT_SLOW; the tests are to see them.
-        env={**os.environ, "ICONTRACT_SLOW": "true", "PYTHONUNBUFFERED": "1"},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -90,11 +97,19 @@ def check_docs() -> bool:
         )
 
 
+def workers() -> int:
+    """Return in how many processes the tests run: one for each core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS)
+
+
 def check_tests(closing: list[str]) -> bool:
-    """Run the tests under branch coverage; put pytest's summary into ``closing``."""
+    """Run the tests in several processes under branch coverage; put pytest's summary into ``closing``."""
     run("-m", "coverage", "erase")
     output: list[str] = []
-    passed = run("-m", "coverage", "run", "-m", "pytest", output=output)
+    # Neighbours stay in one process, so that they share servers; who is done early takes over from the other's end.
+    shared_out = ("-n", str(workers()), "--dist", "worksteal")
+    passed = run("-m", "coverage", "run", "-m", "pytest", *shared_out, output=output)
     closing.extend([line for line in output if re.search(r"\bin \d+\.\d+s\b", line)][-1:])
     # The floor stands in pyproject.toml.
     covered = run("-m", "coverage", "combine", "--quiet") and run("-m", "coverage", "report")

@@ -96,6 +96,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-benchmark>=5.1,<6",
             "pytest-timeout>=2.3,<3",
+            "pytest-xdist>=3.8,<4",
             "pyyaml>=6,<7",
             "ruff>=0.17,<0.18",
             "setuptools>=77,<90",

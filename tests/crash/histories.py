@@ -2,9 +2,9 @@
 
 import pathlib
 import random
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from persipubsub import Durability, Environment, LeaseLostError, Message
@@ -84,12 +84,9 @@ def open_queue(here: Here, path: pathlib.Path, bugs: Sequence[str]) -> None:
 def act(here: Here, seed: int, number: int) -> list[Operation]:
     """Let threads act side by side, and return what they did."""
     clients = [Client(here.env, f"{seed}.{index}", seed * THREADS + index) for index in range(THREADS)]
-    threads = [threading.Thread(target=client.act, args=(number,)) for client in clients]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(BOUND)
-        assert not thread.is_alive()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for acting in [pool.submit(client.act, number) for client in clients]:
+            acting.result(BOUND)
     here.clients = clients  # what they hold is not given back before the history is over
     return [operation for client in clients for operation in client.history]
 

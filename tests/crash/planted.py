@@ -54,7 +54,8 @@ def _newest_first(original: Function) -> Function:
         from persipubsub.engine.local.take import take_newest
 
         delivery = take_newest(desk, lease)
-        return [] if delivery is None else [delivery]
+        # Who was told that there is something looks until it comes.
+        return original(desk, most, lease) if delivery is None else [delivery]
 
     return take
 
@@ -101,7 +102,7 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
         _instead(lambda owners, owner: owners.is_mine(owner)),
     ),
     "no fencing token": ("engine.local.settle:held", _without_token),
-    "acknowledgements forgotten": ("engine.local.settle:_settle_one", _instead(lambda *_: None)),
+    "acknowledgements forgotten": ("engine.local.settle:_settle_one", _instead(lambda *_: True)),
     "no commit": ("engine.local.writing:Writer.write", _without_commit),
     "acknowledged at the entrance": ("receiving:Receiving.__enter__", _settled_at_the_entrance),
     "batches torn": ("engine.local.engine:LocalEngine.put", _one_by_one),

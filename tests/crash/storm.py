@@ -8,7 +8,6 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from multiprocessing import set_forkserver_preload
 from typing import Any
 
 from persipubsub import Control, Durability, Environment, HighWaterMark, Strategy
@@ -16,9 +15,6 @@ from tests.crash import checker, failpoints, roles
 from tests.crash.journal import SUFFIX, Journal
 from tests.process.support import BOUND, Child, Children
 from tests.soak.protocol import percentile
-
-# Processes that are killed by the hundred begin quickly.
-set_forkserver_preload(["persipubsub.engine.local", "tests.process.support", "tests.crash.roles"])
 
 #: A point is reached for the nth time, at most this.
 _LATEST = 40

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from persipubsub.engine.local import opening  # noqa: F401 - loaded before the processes are forked
+from tests.process.support import measure_no_more
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -61,6 +62,7 @@ class Hand:
 
     def _serve(self, pipe: Any) -> None:
         self._pipe.close()
+        measure_no_more()
         # What an abort prints on its way out would be noise.
         faulthandler.disable()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -7,7 +7,6 @@ be looked at. What was consumed must be what the source had: all of it, each onc
 """
 
 import argparse
-import multiprocessing
 import random
 import tempfile
 import threading
@@ -21,8 +20,6 @@ from persipubsub import Durability, Environment, PersipubsubError
 from persipubsub.relay.trail import steps_of
 from tests.process.support import Child, Here, wait_until
 from tests.relay.support import NAME, relay_of
-
-multiprocessing.set_forkserver_preload(["persipubsub.engine.local", "tests.relay.support"])
 
 #: Seconds within which everything arrives once the storm is over.
 DRAIN = 90.0

@@ -1,8 +1,9 @@
 """``persipubsub top``, driven by keys as a user would, in 80 columns and 24 lines."""
 
 import asyncio
+import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,12 @@ def run(root: Path, test: Test, *others: Source, size: tuple[int, int] = (80, 24
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Return a directory with two queues."""
-    fill(tmp_path / "orders")
-    QueueManager(tmp_path).create("frames", subscriber_ids={"archive"}).close()
-    return tmp_path
+def root() -> Iterator[Path]:
+    """Return a directory with two queues, by a short path: where a queue is takes lines of the small screen."""
+    with tempfile.TemporaryDirectory(prefix="top-") as folder:
+        fill(Path(folder) / "orders")
+        QueueManager(folder).create("frames", subscriber_ids={"archive"}).close()
+        yield Path(folder)
 
 
 def test_all_that_matters_fits_into_80_columns(root: Path) -> None:
