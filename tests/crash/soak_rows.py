@@ -68,11 +68,12 @@ def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     """Try points in a random order, of all scenarios and durabilities alike, until the time is over."""
     source = random.Random(seed)
     kinds = list(itertools.product((points.LINES, points.CALLS, points.TORN), scenarios.SCENARIOS, DURABILITIES))
-    # Each has the same time; what those with few points leave over is for the others.
+    # Each has the same time; what those with few points leave over is for the others, which come later.
     deadline = time.monotonic() + seconds
     tried = there = 0
     findings: list[str] = []
     source.shuffle(kinds)
+    kinds.sort(key=lambda kind: kind[0] == points.LINES)
     for number, (mode, name, durability) in enumerate(kinds):
         home = folder / f"{number}"
         home.mkdir()
