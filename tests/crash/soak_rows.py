@@ -177,6 +177,7 @@ ROWS = [
         _storms(_calm_queue, _KILLS, steady=True),
         "process, commit, full, one queue after another",
         share=4,
+        aim=1_000,
     ),
     Row(
         "growth-storm",
@@ -185,6 +186,7 @@ ROWS = [
         _storms(_growing_queue, 40, steady=False),
         "process twice, full, commit, one queue after another",
         share=2,
+        aim=300,
     ),
     Row(
         "crash-points",
@@ -193,6 +195,7 @@ ROWS = [
         "what returned stands, nothing is half done, check clean, the queue gets on",
         _points,
         share=4,
+        aim=40_000,
     ),
     Row(
         "histories",
@@ -200,6 +203,7 @@ ROWS = [
         "a queue that does one thing after another could have shown the same",
         _histories,
         "process, commit, full, one queue after another",
+        aim=300,
     ),
     Row(
         "interrupts",
@@ -207,6 +211,7 @@ ROWS = [
         "nothing acknowledged that was not handled, nothing left held or locked, the next message arrives",
         _interrupts,
         "process",
+        aim=1_000,
     ),
     Row(
         "wake-ups",
@@ -214,6 +219,7 @@ ROWS = [
         f"nobody waits for more than {races.LOST:g} s",
         _races,
         "process",
+        aim=100_000,
     ),
     Row(
         "late-settlements",
@@ -223,5 +229,6 @@ ROWS = [
         _late,
         "process",
         share=0.5,
+        aim=10_000,
     ),
 ]
