@@ -191,7 +191,9 @@ def _look(env: Environment, tell: Tell) -> None:
 
 
 def _judge_looked(env: Environment, told: set[str]) -> list[str]:
-    return [finding for name in ("a", "b") for finding in _unless(left(env, name) == BEFORE, f"{name} misses something")]
+    return [
+        finding for name in ("a", "b") for finding in _unless(left(env, name) == BEFORE, f"{name} misses something")
+    ]
 
 
 SCENARIOS = {

@@ -57,7 +57,11 @@ def _storms(weathers: Callable[[int], Weather], kills: int, steady: bool) -> Cal
 
 
 def _calm_queue(number: int) -> Weather:
-    return Weather(DURABILITIES[number % 3], publishers=3)
+    """Return weather with many kills, or, every other time, with many messages."""
+    durability = DURABILITIES[number // 2 % 3]
+    if number % 2:
+        return Weather(durability, publishers=3, most=2000, map_size=1 << 23, batch=100, batches=0.8, pause=2.0)
+    return Weather(durability, publishers=3)
 
 
 def _growing_queue(number: int) -> Weather:
