@@ -50,7 +50,7 @@ def publisher(
     batch: int,
     batches: float,
 ) -> None:
-    """Send for ever; ``most``: bytes of most messages; in ``batches`` of all sends there are up to ``batch`` at once."""
+    """Send for ever; ``most``: bytes of most messages; in ``batches`` of all sends there are fewer than ``batch``."""
     journal, source = enter(folder, process, seed, fault, bugs), random.Random(seed)
     with Environment(folder / QUEUE) as env:
         pub = env.new_publisher()
