@@ -25,6 +25,6 @@ def test_the_engines_agree() -> None:
 
 
 def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_here(monkeypatch, "acknowledgements forgotten")
+    plant_here(monkeypatch, "newest first")
     with pytest.raises(AssertionError):
-        twins.explore(100, seed=3, steps=20)
+        twins.explore(30, seed=3)
