@@ -22,7 +22,13 @@ CORE = pathlib.Path("persipubsub", "engine", "local")
 MODULES = ("take", "settle", "publish", "prune", "returning", "holds", "writelock", "waiting", "sharing")
 #: Those that only several processes try.
 _SHARED = ("writelock", "waiting", "sharing")
-_FAST = ("tests/model/test_stateful.py", "tests/unit/test_operations.py", "tests/unit/test_doom.py", "tests/contract")
+_FAST = (
+    "tests/model/test_stateful.py",
+    "tests/unit/test_publisher.py",
+    "tests/unit/test_subscriber.py",
+    "tests/unit/test_doom.py",
+    "tests/contract",
+)
 _OF_PROCESSES = (
     "tests/process/test_waking.py",
     "tests/process/test_stuck_writer.py",
@@ -32,6 +38,9 @@ _OF_PROCESSES = (
 _EXAMPLES = 15
 #: A mutant may take as many times as long as the original, and some seconds.
 _PATIENCE, _MORE = 4, 30.0
+
+#: Lines that are shown of tests that fail on the original.
+_LAST = 30
 
 KILLED, SURVIVED, HUNG = "killed", "survived", "hung"
 
@@ -54,11 +63,12 @@ class Copy:
     def __init__(self, folder: pathlib.Path) -> None:
         """Copy them."""
         self.path = folder / "sources"
-        self._patience = float("inf")
+        self._patience: float | None = None
         for name in ("persipubsub", "tests"):
             shutil.copytree(REPOSITORY / name, self.path / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(REPOSITORY / "pyproject.toml", self.path)
         self._queues = folder / "queues"
+        self._transcript = folder / "transcript"
 
     def run(self, tests: Sequence[str]) -> tuple[str, float]:
         """Run tests in the copy; return what became of it, and the seconds."""
@@ -66,18 +76,14 @@ class Copy:
         command += ["--basetemp", str(self._queues), "--timeout", "60", *tests]
         environment = os.environ | {"PYTHONPATH": str(self.path), "PERSIPUBSUB_EXAMPLES": str(_EXAMPLES)}
         began = time.monotonic()
-        with subprocess.Popen(
-            command,
-            cwd=self.path,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
+        with (
+            open(self._transcript, "wb") as log,
+            subprocess.Popen(
+                command, cwd=self.path, env=environment, stdout=log, stderr=log, start_new_session=True
+            ) as process,
+        ):
             try:
-                fate = (
-                    SURVIVED if not process.wait(None if self._patience == float("inf") else self._patience) else KILLED
-                )
+                fate = KILLED if process.wait(self._patience) else SURVIVED
             except subprocess.TimeoutExpired:
                 fate = HUNG
             finally:
@@ -92,10 +98,11 @@ class Copy:
 
         :raise RuntimeError: they fail
         """
-        self._patience = float("inf")
+        self._patience = None
         fate, took = self.run(tests)
         if fate != SURVIVED:
-            raise RuntimeError(f"The tests fail on the sources as they are: {' '.join(tests)}.")
+            last = self._transcript.read_text(errors="replace").splitlines()[-_LAST:]
+            raise RuntimeError("\n".join(["The tests fail on the sources as they are:", *last]))
         self._patience = _PATIENCE * took + _MORE
         return took
 
