@@ -1,6 +1,6 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
-from tests.hazards import clocks, doors, exits, forks, fullmap, overflow, readers, replaced, stuck, trials
+from tests.hazards import clocks, doors, exits, forks, fullmap, longlife, overflow, readers, replaced, stuck, trials
 from tests.soak.protocol import Row
 
 _ALL = "process, full, commit, one queue after another"
@@ -120,5 +120,15 @@ ROWS = [
         _ALL,
         share=0.5,
         aim=10_000,
+    ),
+    Row(
+        "long-life",
+        "a publisher, two consumers and a visitor that live through the whole run; what they and the queue use of the "
+        f"machine, {longlife.SAMPLES} times",
+        "no more at the end than after the first fifth: memory, descriptors, threads, places of readers, files, pages",
+        longlife.run,
+        "process, full, commit: the seed chooses",
+        share=4,
+        aim=100_000,
     ),
 ]
