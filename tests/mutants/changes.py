@@ -55,7 +55,7 @@ class _Changer(ast.NodeTransformer):
         found: ast.AST = super().visit(node)
         return found
 
-    # What is no behaviour: annotations and the words of errors.
+    # What is no behaviour: annotations, the kinds of classes, and the words of errors.
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         return self._all_but(node, "annotation")
@@ -66,12 +66,15 @@ class _Changer(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._all_but(node, "returns")
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._all_but(node, "keywords")
+
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         return node
 
     def _all_but(self, node: ast.AST, field: str) -> ast.AST:
         kept = getattr(node, field)
-        setattr(node, field, None)
+        setattr(node, field, [] if isinstance(kept, list) else None)
         self.generic_visit(node)
         setattr(node, field, kept)
         return node
