@@ -110,13 +110,13 @@ class Copy:
 
     def try_mutant(self, module: pathlib.Path, number: int, tests: Sequence[str]) -> Mutant:
         """Change one place, run the tests, and change it back."""
-        source = (REPOSITORY / module).read_text()
+        source = (self.path / module).read_text()
         changed, line = changes.change(source, number)
         (self.path / module).write_text(changed)
         try:
             fate, took = self.run(tests)
         finally:
-            shutil.copy(REPOSITORY / module, self.path / module)
+            (self.path / module).write_text(source)
         return Mutant(str(module), number, line, fate, list(changes.difference(source, changed)), round(took, 1))
 
 
