@@ -30,7 +30,8 @@ def deadline_of(timeout: float | None) -> float | None:
         raise SettingsError(
             f"timeout must be a number of seconds, 0 not to wait or None to wait for ever, but is {timeout!r}."
         )
-    return time.monotonic() + timeout if timeout > 0 else 0.0
+    # An int may be larger than any float.
+    return time.monotonic() + (timeout if timeout < MAX_SECONDS else MAX_SECONDS) if timeout > 0 else 0.0
 
 
 def lease_ns_of(lease: float | None) -> int | None:
@@ -64,7 +65,7 @@ def expires_in_ns_of(expires_in: float | None) -> int | None:
     """
     if expires_in is None:
         return None
-    if not _is_number(expires_in) or not expires_in > 0 or math.isinf(expires_in):
+    if not _is_number(expires_in) or not expires_in > 0 or expires_in == math.inf:
         raise MessageError(f"expires_in must be a positive number of seconds, or None, but is {expires_in!r}.")
     return max(1, round(min(expires_in, MAX_SECONDS) * 1e9))
 

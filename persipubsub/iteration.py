@@ -66,21 +66,20 @@ class Loop(Generic[M]):
 
     def _retreat(self) -> None:
         """Give back what ``_advance`` returned, because it never reached the caller; without raising."""
-        current, self._current = self._current, None
-        if current is not None:
-            self._holder.return_undelivered([current._delivery])
+        if self._current is not None:
+            self._holder.return_undelivered([self._current._delivery])
+            self._current = None
 
     def _rest(self) -> None:
         """Acknowledge what was handled and give back what is ready, because nobody asks for the next message now."""
         if self._closed or self._generation != forking.generation:
             return
-        ready, self._ready = self._ready, deque()
         self._note_finished()
         try:
             if self._finished:
                 self._flush()
         finally:
-            self._holder.return_undelivered(list(ready))
+            self._return_ready()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -96,10 +95,11 @@ class Loop(Generic[M]):
         self._finished = []
 
     def _note_finished(self) -> None:
+        if self._current is not None and not self._finished:
+            self._finished_since = time.monotonic()
+        # An interrupt comes when a call has returned: there is none while the message is in neither place.
         message, self._current = self._current, None
         if message is not None and message._state == HELD:
-            if not self._finished:
-                self._finished_since = time.monotonic()
             self._finished.append(message)
 
     def _flush_is_due(self) -> bool:
@@ -178,12 +178,19 @@ class Loop(Generic[M]):
             self._give_up(error)
 
     def _give_up(self, error: BaseException | None) -> None:
-        """Give back what is being handled, as delivered, and what waits for its turn, as undelivered."""
-        current, self._current = self._current, None
-        ready, self._ready = self._ready, deque()
-        if current is not None:
-            self._holder.give_back_quietly((current,), error)
-        self._holder.return_undelivered(list(ready))
+        """Give back what is being handled, as delivered, and what waits for its turn, as undelivered.
+
+        Each is forgotten when that is done, so that ``__del__`` does it after an interrupt.
+        """
+        if self._current is not None:
+            self._holder.give_back_quietly((self._current,), error)
+            self._current = None
+        self._return_ready()
+
+    def _return_ready(self) -> None:
+        if self._ready:
+            self._holder.return_undelivered(list(self._ready))
+            self._ready = deque()
 
     def _leave(self, error: BaseException | None) -> None:
         """Close because a block ended, and tell ``error`` as the reason; it is not hidden by another."""
@@ -194,7 +201,7 @@ class Loop(Generic[M]):
                 raise
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) or self._generation != forking.generation:
+        if not hasattr(self, "_closed") or self._generation != forking.generation:
             return
         # Finalizers run anywhere, so the engine is used later; see Connection.later.
         finished = [message for message in self._finished if message._state == HELD]

@@ -118,6 +118,14 @@ def loop(env: Environment, sub: Subscriber[bytes], log: Log) -> None:
             log.append("handled")
 
 
+def leave(env: Environment, sub: Subscriber[bytes], log: Log) -> None:
+    """Leave a loop with a message in hand and another one that waits for its turn."""
+    with sub.messages(timeout=0) as messages:
+        for message in messages:
+            assert message.data == b"message"
+            break
+
+
 def send(env: Environment, sub: Subscriber[bytes], log: Log) -> None:
     """Send; what there was before is not touched."""
     env.new_publisher().send(b"more")
@@ -128,8 +136,11 @@ ACTS: dict[str, Callable[[Environment, Subscriber[bytes], Log], None]] = {
     "receive": receive,
     "receive_view": receive_view,
     "loop": loop,
+    "leave": leave,
     "send": send,
 }
+#: How many messages there are before.
+THERE = {"leave": 2, "send": 0}
 
 
 # -- the other process ------------------------------------------------------------------------------------
@@ -187,7 +198,7 @@ class Bench:
 
     def _try(self, act: str, nth: int) -> tuple[Interruption, Log, BaseException | None]:
         interruption, log = Interruption(nth), Log()
-        if act != "send":
+        for _ in range(THERE.get(act, 1)):
             self._other.do(put)
         before = sys.gettrace()
         raised: BaseException | None = None
@@ -225,6 +236,9 @@ class Bench:
             number = there.count(b"more")
             if number > 1 or ("sent" in log and number != 1):
                 findings.append(f"sent and there {number} times")
+        elif act == "leave":
+            if there.count(b"message") != THERE[act]:
+                findings.append(f"given back, and {there.count(b'message')} of {THERE[act]} are there")
         else:
             number = there.count(b"message")
             if number != 1 and (number > 1 or "handled" not in log):

@@ -4,6 +4,7 @@ A point is one forked child, which kills itself there, and another, which judges
 """
 
 import ctypes
+import logging
 import os
 import pathlib
 import pickle
@@ -18,6 +19,7 @@ from typing import Any
 
 import persipubsub
 from persipubsub import Durability
+from persipubsub.engine.local import doubt
 from tests.crash import scenarios
 from tests.process.support import Child, Children, Here
 
@@ -84,6 +86,7 @@ def prepare(here: Here, folder: pathlib.Path, name: str, durability: Durability)
     """Deploy the queue that each point starts with."""
     here.scenario = scenarios.SCENARIOS[name]
     here.template = folder / "template"
+    logging.disable(logging.CRITICAL)
     code, _ = _in_fork(lambda _: scenarios.deploy(here.template, here.scenario, durability))
     assert code == _WHOLE
 
@@ -93,6 +96,8 @@ def try_point(here: Here, folder: pathlib.Path, mode: str, nth: int) -> tuple[bo
     home = folder / f"{mode}-{nth}"
     path = home / "queue"
     shutil.copytree(here.template, path)
+    if not here.scenario.doubted:
+        doubt.seal(path)
 
     def act(pipe: int) -> None:
         counted = _armed(mode, nth)

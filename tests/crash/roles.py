@@ -40,14 +40,22 @@ def enter(folder: pathlib.Path, process: str, seed: int, fault: Fault, bugs: Seq
 
 
 def publisher(
-    here: Here, folder: pathlib.Path, process: str, seed: int, fault: Fault, bugs: Sequence[str], most: int = 200
+    here: Here,
+    folder: pathlib.Path,
+    process: str,
+    seed: int,
+    fault: Fault,
+    bugs: Sequence[str],
+    most: int,
+    batch: int,
+    batches: float,
 ) -> None:
-    """Send for ever; ``most``: bytes of most messages."""
+    """Send for ever; ``most``: bytes of most messages; in ``batches`` of all sends there are fewer than ``batch``."""
     journal, source = enter(folder, process, seed, fault, bugs), random.Random(seed)
     with Environment(folder / QUEUE) as env:
         pub = env.new_publisher()
         for number in itertools.count():
-            many = 1 if source.random() < 0.8 else source.randrange(1, 20)
+            many = source.randrange(1, batch) if source.random() < batches else 1
             sizes = [_LARGE if source.random() < 0.02 else source.randrange(most) for _ in range(many)]
             names = [f"{process}.{number}.{index}.{size}" for index, size in enumerate(sizes)]
             journal.write("trying", names=names)

@@ -25,6 +25,8 @@ class Scenario:
     judge: Callable[[Environment, set[str]], list[str]]
     strategy: Strategy = Strategy.PRUNE_FIRST
     most: int | None = None
+    #: Whether the queue looks as if something else had written it, so that whoever opens it looks at everything first.
+    doubted: bool = False
 
 
 def deploy(path: pathlib.Path, scenario: Scenario, durability: Durability) -> None:
@@ -184,6 +186,16 @@ def _judge_deployed(env: Environment, told: set[str]) -> list[str]:
     return findings
 
 
+def _look(env: Environment, tell: Tell) -> None:
+    env.open_control().statistics()
+
+
+def _judge_looked(env: Environment, told: set[str]) -> list[str]:
+    return [
+        finding for name in ("a", "b") for finding in _unless(left(env, name) == BEFORE, f"{name} misses something")
+    ]
+
+
 SCENARIOS = {
     "publish": Scenario(_publish, _judge_published),
     "receive": Scenario(_receive, _judge_received),
@@ -192,6 +204,7 @@ SCENARIOS = {
     "prune": Scenario(_overflow, _judge_overflow, most=3),
     "subscribers": Scenario(_roster, _judge_roster),
     "deploy": Scenario(_deploy, _judge_deployed),
+    "doubt": Scenario(_look, _judge_looked, doubted=True),
 }
 
 

@@ -57,7 +57,11 @@ def _storms(weathers: Callable[[int], Weather], kills: int, steady: bool) -> Cal
 
 
 def _calm_queue(number: int) -> Weather:
-    return Weather(DURABILITIES[number % 3], publishers=3)
+    """Return weather with many kills, or, every other time, with many messages."""
+    durability = DURABILITIES[number // 2 % 3]
+    if number % 2:
+        return Weather(durability, publishers=3, most=2000, map_size=1 << 23, batch=100, batches=0.8, pause=2.0)
+    return Weather(durability, publishers=3)
 
 
 def _growing_queue(number: int) -> Weather:
@@ -68,11 +72,12 @@ def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     """Try points in a random order, of all scenarios and durabilities alike, until the time is over."""
     source = random.Random(seed)
     kinds = list(itertools.product((points.LINES, points.CALLS, points.TORN), scenarios.SCENARIOS, DURABILITIES))
-    # Each has the same time; what those with few points leave over is for the others.
+    # Each has the same time; what those with few points leave over is for the others, which come later.
     deadline = time.monotonic() + seconds
     tried = there = 0
     findings: list[str] = []
     source.shuffle(kinds)
+    kinds.sort(key=lambda kind: kind[0] == points.LINES)
     for number, (mode, name, durability) in enumerate(kinds):
         home = folder / f"{number}"
         home.mkdir()
@@ -176,6 +181,7 @@ ROWS = [
         _storms(_calm_queue, _KILLS, steady=True),
         "process, commit, full, one queue after another",
         share=4,
+        aim=1_000,
     ),
     Row(
         "growth-storm",
@@ -184,6 +190,7 @@ ROWS = [
         _storms(_growing_queue, 40, steady=False),
         "process twice, full, commit, one queue after another",
         share=2,
+        aim=300,
     ),
     Row(
         "crash-points",
@@ -192,6 +199,7 @@ ROWS = [
         "what returned stands, nothing is half done, check clean, the queue gets on",
         _points,
         share=4,
+        aim=40_000,
     ),
     Row(
         "histories",
@@ -199,6 +207,7 @@ ROWS = [
         "a queue that does one thing after another could have shown the same",
         _histories,
         "process, commit, full, one queue after another",
+        aim=300,
     ),
     Row(
         "interrupts",
@@ -206,6 +215,7 @@ ROWS = [
         "nothing acknowledged that was not handled, nothing left held or locked, the next message arrives",
         _interrupts,
         "process",
+        aim=1_000,
     ),
     Row(
         "wake-ups",
@@ -213,6 +223,7 @@ ROWS = [
         f"nobody waits for more than {races.LOST:g} s",
         _races,
         "process",
+        aim=100_000,
     ),
     Row(
         "late-settlements",
@@ -222,5 +233,6 @@ ROWS = [
         _late,
         "process",
         share=0.5,
+        aim=10_000,
     ),
 ]

@@ -39,6 +39,11 @@ class Weather:
     bugs: Sequence[str] = ()
     #: Bytes of most messages.
     sizes: int = 200
+    #: Messages that are sent at once, at most, where it is not one; and how often it is not.
+    batch: int = 20
+    batches: float = 0.2
+    #: The longest time between two kills; most are much shorter.
+    pause: float = 0.2
     #: Whether publishers die at the points where the map grows.
     grows: bool = False
     #: Seconds that consumers have to empty the queue at the end.
@@ -103,7 +108,9 @@ class Storm:
             # What is killed again and again in the same hands shall not die here.
             self.control.configure_subscriber(identifier, max_deliveries=None)
         publisher = "grower" if weather.grows else "publisher"
-        crowd: list[tuple[str, tuple[Any, ...]]] = [(publisher, (weather.sizes,))] * weather.publishers
+        crowd: list[tuple[str, tuple[Any, ...]]] = [
+            (publisher, (weather.sizes, weather.batch, weather.batches))
+        ] * weather.publishers
         crowd += [("consumer", (identifier,)) for identifier in roles.SUBSCRIBERS] * weather.consumers
         crowd += [("admin", ())] * weather.admins
         self._places = [self._begin(role, arguments) for role, arguments in crowd]
@@ -168,7 +175,7 @@ class Storm:
         """Kill so many processes, or for so long; look after each whether the queue is sound."""
         deadline = time.monotonic() + seconds
         while self.kills < kills and time.monotonic() < deadline and len(self.findings) < 10:
-            self._wait(self._source.random() ** 3 * 0.2)
+            self._wait(self._source.random() ** 3 * self._weather.pause)
             victims = [place for place in self._places if self._look_after(place)]
             if not victims:
                 victims = [self._choose_victim()]

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from persipubsub import Durability
+from persipubsub import Durability, Environment, iteration
 from tests.crash import failpoints, planted
 from tests.crash.interrupts import ACTS, Bench
 from tests.process.support import Children
@@ -38,3 +38,25 @@ def test_bench_finds(tmp_path: pathlib.Path, children: Children, monkeypatch: py
     moments = range(bench.count("receive"), 0, -20)
     assert any(bench.trial("receive", nth)[1] for nth in moments)
     bench.close()
+
+
+def test_an_interrupt_after_looking_at_the_clock(queue_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a loop has handed over belongs to it until its acknowledgement is noted."""
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            raise KeyboardInterrupt
+
+    with Environment(queue_path) as env:
+        control = env.new_control({"sub"}, durability=Durability.PROCESS)
+        env.new_publisher().send(b"message")
+        loop = env.new_subscriber("sub").messages(timeout=0)
+        next(loop)
+        with monkeypatch.context() as patch:
+            patch.setattr(iteration, "time", Clock)
+            with pytest.raises(KeyboardInterrupt):
+                next(loop)
+        loop.close()
+        (figures,) = control.statistics().subscribers
+        assert (figures.leased, figures.lag) == (0, 1)

@@ -144,6 +144,7 @@ ROWS = [
             _power_loss(durability, 60),
             durability.value,
             2.0,
+            20_000,
         )
         for durability in Durability
     ],
@@ -154,6 +155,7 @@ ROWS = [
         _power_loss(Durability.FULL, 0),
         "full",
         0.5,
+        aim=2_000,
     ),
     *[
         Row(
@@ -162,6 +164,7 @@ ROWS = [
             "nothing is reported as stored that is not; errors of ours only",
             _disk_errors(durability),
             durability.value,
+            aim=1_000,
         )
         for durability in Durability
     ],
@@ -171,6 +174,7 @@ ROWS = [
         "a clear error or what was sent; no signal, no hang; check tells",
         _damage,
         "process (the files are the same with all)",
+        aim=2_000,
     ),
     Row(
         "random-configurations",
@@ -179,6 +183,7 @@ ROWS = [
         _configurations,
         "none: no queue is made",
         0.5,
+        aim=20_000,
     ),
     Row(
         "random-names-and-messages",
@@ -187,5 +192,6 @@ ROWS = [
         _names,
         "full",
         0.5,
+        aim=10_000,
     ),
 ]

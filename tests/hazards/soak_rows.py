@@ -1,6 +1,6 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
-from tests.hazards import clocks, doors, exits, forks, fullmap, overflow, readers, replaced, stuck, trials
+from tests.hazards import clocks, doors, exits, forks, fullmap, longlife, overflow, readers, replaced, stuck, trials
 from tests.soak.protocol import Row
 
 _ALL = "process, full, commit, one queue after another"
@@ -12,6 +12,7 @@ ROWS = [
         "the file stays within a tenth and 2 MiB of one where nobody is killed, no place of a dead reader is left",
         trials.row(readers.stale),
         _ALL,
+        aim=1_000,
     ),
     Row(
         "full-reader-table",
@@ -20,6 +21,7 @@ ROWS = [
         trials.row(readers.crowded),
         _ALL,
         share=0.5,
+        aim=2_000,
     ),
     Row(
         "double-open",
@@ -28,6 +30,7 @@ ROWS = [
         trials.row(doors.double_open),
         _ALL,
         share=0.5,
+        aim=400,
     ),
     Row(
         "open-close",
@@ -35,6 +38,7 @@ ROWS = [
         "no error, nothing lost, no descriptor left over",
         trials.row(doors.churn),
         _ALL,
+        aim=40_000,
     ),
     Row(
         "stuck-writer",
@@ -44,6 +48,7 @@ ROWS = [
         trials.row(stuck.stuck),
         "full and process",
         share=2,
+        aim=50,
     ),
     Row(
         "files-replaced",
@@ -52,6 +57,7 @@ ROWS = [
         f"gone, at the first that begins {replaced.GLANCE:g} s afterwards",
         trials.row(replaced.replaced),
         _ALL,
+        aim=200,
     ),
     Row(
         "forks",
@@ -61,6 +67,7 @@ ROWS = [
         trials.row(forks.forked),
         _ALL,
         share=2,
+        aim=1_800,
     ),
     Row(
         "preloaded-forks",
@@ -69,6 +76,7 @@ ROWS = [
         trials.row(forks.preloaded),
         _ALL,
         share=0.5,
+        aim=200,
     ),
     Row(
         "full-map",
@@ -77,6 +85,7 @@ ROWS = [
         f"all succeed without a view, at least {fullmap.PINNED_ACKS} beside one; then the queue takes messages again",
         trials.row(fullmap.full),
         _ALL,
+        aim=10_000,
     ),
     Row(
         "map-growth",
@@ -84,6 +93,7 @@ ROWS = [
         "no error comes through, every byte arrives",
         trials.row(fullmap.growing),
         _ALL,
+        aim=1_000,
     ),
     Row(
         "clock-jumps",
@@ -92,6 +102,7 @@ ROWS = [
         trials.row(clocks.jumping),
         _ALL,
         share=0.5,
+        aim=1_000,
     ),
     Row(
         "exits",
@@ -99,6 +110,7 @@ ROWS = [
         "nothing acknowledged that was not handled; a dead letter after as many deliveries as are allowed",
         trials.row(exits.exits),
         _ALL,
+        aim=480,
     ),
     Row(
         "overflow",
@@ -107,5 +119,16 @@ ROWS = [
         trials.row(overflow.storm),
         _ALL,
         share=0.5,
+        aim=10_000,
+    ),
+    Row(
+        "long-life",
+        "a publisher, two consumers and a visitor that live through the whole run; what they and the queue use of the "
+        f"machine, {longlife.SAMPLES} times",
+        "no more at the end than after the first fifth: memory, descriptors, threads, places of readers, files, pages",
+        longlife.run,
+        "process, full, commit: the seed chooses",
+        share=4,
+        aim=100_000,
     ),
 ]

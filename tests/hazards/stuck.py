@@ -80,12 +80,21 @@ def write_on(here: Here, path: pathlib.Path, name: str, where: str, nth: int) ->
             except LeaseLostError:
                 message = None  # it was settled when the acknowledgement was interrupted
             notes.append((name, text, began, time.monotonic(), said))
+            if said:
+                path.with_name(f"said by {name}").touch()
             time.sleep(0.0005)
         here.tell(notes)
         # What nobody has failed to give back is seen while this process lives.
         while not path.with_name("seen").exists():
             time.sleep(0.005)
     return notes
+
+
+def await_words(trial: Trial, names: list[str]) -> None:
+    """Wait until each of them has met an error or an interrupt; that nobody has is found by the judgement."""
+    deadline = time.monotonic() + support.BOUND
+    while time.monotonic() < deadline and not all(trial.path.with_name(f"said by {name}").exists() for name in names):
+        time.sleep(0.01)
 
 
 def stuck(trial: Trial) -> None:
@@ -106,12 +115,14 @@ def stuck(trial: Trial) -> None:
     stopped = crowd["stopped"]
     support.wait_until(lambda: support.state_of(stopped.pid) == "T", "it is stopped")
     since = time.monotonic()
-    time.sleep(3 * LOCK_TIMEOUT + source.random() * LOCK_TIMEOUT)
+    time.sleep(source.random() * LOCK_TIMEOUT)
     signalled = time.monotonic()
     if interrupted:
         for name in names[:-1]:
             crowd[name].signal(signal.SIGINT)
-        time.sleep(2 * LATE)
+    # On a busy machine somebody may not even have begun to wait: the writer is stopped until all have said something.
+    await_words(trial, names[:-1])
+    time.sleep(LOCK_TIMEOUT)
     until = time.monotonic()
     stopped.signal(signal.SIGCONT)
     time.sleep(LOCK_TIMEOUT)

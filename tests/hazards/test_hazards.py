@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.support import FakeClock
 from tests.crash import failpoints, planted
-from tests.hazards import clocks, doors, exits, forks, fullmap, overflow, readers, replaced, stuck, trials
+from tests.hazards import clocks, doors, exits, forks, fullmap, longlife, overflow, readers, replaced, stuck, trials
 from tests.hazards.trials import Attempt
 
 
@@ -87,3 +87,16 @@ def test_jumping_clock_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
 def test_stale_readers_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant_here(monkeypatch, "dead readers not swept")
     assert "pages instead of" in "\n".join(trials.one(readers.stale, tmp_path / "trial", 7).findings)
+
+
+def test_nothing_grows(tmp_path: pathlib.Path) -> None:
+    outcome = longlife.run(7, 2.0, tmp_path / "trial")
+    assert outcome.findings == []
+    assert outcome.trials > 100
+
+
+def test_what_grows_is_found(tmp_path: pathlib.Path) -> None:
+    trial = trials.one(
+        lambda trial: longlife.judge(trial, longlife.live(trial, 1.0)), tmp_path, 7, 0, ["descriptors left open"]
+    )
+    assert "descriptors more at the end" in "\n".join(trial.findings)

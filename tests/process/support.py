@@ -34,7 +34,7 @@ def measure_no_more() -> None:
     """Let coverage measure neither this fork, whose figures nobody saves, nor what it starts."""
     os.environ.pop(_MEASURED, None)
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
 
 
 def _start_forkserver() -> None:

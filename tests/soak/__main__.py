@@ -58,6 +58,8 @@ def report(row: Row, outcome: Outcome, took: float) -> dict[str, Any]:
         "meaning": row.meaning,
         "target": row.target,
         "durability": row.durability,
+        "aim": row.aim,
+        "reached": outcome.trials >= row.aim,
         "stands": outcome.stands,
         "bound": outcome.bound,
         "seconds": round(took, 1),
@@ -80,6 +82,9 @@ def lines(row: Row, outcome: Outcome, took: float) -> list[str]:
         shown.append(f"        0 failures in {outcome.trials}: below {outcome.bound:.3%} each, at 95 % confidence")
     else:
         shown.append(f"        {len(outcome.findings)} findings in {outcome.trials} trials")
+    if row.aim:
+        far = "reached" if outcome.trials >= row.aim else f"{outcome.trials / row.aim:.0%} of it"
+        shown.append(f"        aim before a release: {row.aim} trials; {far}")
     if figures:
         shown.append(f"        {figures}")
     shown.extend(f"        ! {finding}" for finding in outcome.findings[:_MOST_SHOWN])

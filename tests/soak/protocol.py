@@ -47,8 +47,10 @@ class Row:
     run: Run
     #: The durability of the queues that are tried, or why it does not matter.
     durability: str = "full, commit, process"
-    #: Its share of the time, relative to other rows.
+    #: Its share of the time, relative to other rows: the minutes in which two cores reach its aim, about.
     share: float = 1.0
+    #: So many trials are made before a release; fewer tell less, and 0 sets no aim.
+    aim: int = 0
 
 
 def percentile(values: list[float], share: float) -> float | None:

@@ -42,8 +42,8 @@ def hanging(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
 
 
 ROWS = [
-    Row("good", "what stands", "no finding", good, share=3),
-    Row("bad", "what does not", "no finding", bad),
+    Row("good", "what stands", "no finding", good, share=3, aim=300),
+    Row("bad", "what does not", "no finding", bad, aim=20),
     Row("idle", "what tries nothing", "something", idle),
     Row("raising", "what raises", "no error", raising),
     Row("killed", "what dies", "no signal", killed),
@@ -75,9 +75,11 @@ def test_scorecard(rows: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> No
         "seed 7, 0.2 minutes",
         "stands  good: what stands",
         "0 failures in 300: below 1.000% each, at 95 % confidence",
+        "aim before a release: 300 trials; reached",
         "seed 7, seconds 9",
         "FAILED  bad: what does not",
         "1 findings in 7 trials",
+        "aim before a release: 20 trials; 35% of it",
         "! message 5 was lost",
         "1 of 2 rows stand; not: bad",
         f"filesystem: {machine.filesystem(rows)}",
@@ -86,9 +88,9 @@ def test_scorecard(rows: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> No
     stored = json.loads(result.read_text())
     assert stored["seed"] == 7
     assert {"persipubsub", "python", "lmdb", "filesystem"} <= stored["machine"].keys()
-    assert [(row["id"], row["stands"], row["bound"]) for row in stored["rows"]] == [
-        ("good", True, 0.01),
-        ("bad", False, None),
+    assert [(row["id"], row["stands"], row["bound"], row["aim"], row["reached"]) for row in stored["rows"]] == [
+        ("good", True, 0.01, 300, True),
+        ("bad", False, None, 20, False),
     ]
     assert soak.main(["--minutes", "0.01", "--rows", "good"]) == 0
 

@@ -65,6 +65,14 @@ def test_a_str_is_told_how_to_encode(env: Environment) -> None:
         env.new_publisher().send("text")
 
 
+def test_more_seconds_than_a_float_can_hold_are_for_ever(env: Environment) -> None:
+    for seconds in (10**400, 1e308):
+        env.new_publisher().send(b"x", expires_in=seconds, timeout=seconds)
+        message = env.new_subscriber("sub").get(timeout=seconds)
+        assert message is not None
+        message.ack()
+
+
 @pytest.mark.parametrize(
     "options",
     [
