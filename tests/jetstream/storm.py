@@ -50,6 +50,8 @@ class Verdict(msgspec.Struct):
     doubled: int = 0
     #: Delivered more than once, which is allowed.
     redelivered: int = 0
+    #: Delivered, but no server said that the acknowledgement arrived: it may have, and then they do not come again.
+    in_doubt: int = 0
     stuck: int = 0
     seconds: float = 0.0
     #: What else went wrong; must be empty.
@@ -75,6 +77,8 @@ class Storm:
         self.unconfirmed: list[bytes] = []
         self.refusals: Counter[str] = Counter()
         self.errors: list[str] = []
+        self.delivered: set[tuple[bytes, int]] = set()
+        #: Acknowledged.
         self.handled: Counter[tuple[bytes, int]] = Counter()
         self._lock = threading.Lock()
         with Environment(self.url) as environment:
@@ -100,12 +104,13 @@ class Storm:
                     self.confirmed.update(zip(payloads, ids, strict=True))
 
     def consume(self) -> None:
-        """Consume until everything is drained; note what was acknowledged."""
+        """Consume until everything is drained; note what was delivered, and what was acknowledged."""
         with Environment(self.url) as environment:
             subscriber = environment.new_subscriber("a")
             while not self.drained.is_set():
                 try:
                     taken = subscriber.get_many(20, timeout=0.5)
+                    self.delivered.update((message.data, message.id) for message in taken)
                     for message in taken:
                         message.ack()
                         with self._lock:
@@ -195,7 +200,8 @@ def run(
     got = Counter(payload for payload, _ in storm.handled)
     verdict.confirmed, verdict.unconfirmed = len(storm.confirmed), len(storm.unconfirmed)
     verdict.handled = len(storm.handled)
-    verdict.lost = sum((payload, message_id) not in storm.handled for payload, message_id in storm.confirmed.items())
+    verdict.lost = sum(message not in storm.delivered for message in storm.confirmed.items())
+    verdict.in_doubt = len(storm.delivered - storm.handled.keys())
     verdict.doubled = sum(count > 1 for count in got.values())
     verdict.redelivered = sum(count - 1 for count in storm.handled.values())
     verdict.seconds = round(time.monotonic() - began, 1)
