@@ -126,7 +126,12 @@ class LocalEngine:
 
     def remove_subscriber(self, identifier: str) -> bool:
         """Remove a subscriber."""
-        existed = self._store.writer.write_alone(lambda work, alone: removal.remove(work, identifier, alone))
+
+        def remove(work: Work, alone: bool) -> bool:
+            removal.delete_leftovers(work, alone)
+            return removal.remove(work, identifier, alone)
+
+        existed = self._store.writer.write_alone(remove)
         prune.sweep_all(self._store)
         return existed
 

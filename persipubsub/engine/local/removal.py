@@ -43,11 +43,34 @@ def reap(work: Work) -> None:
             remove(work, identifier, alone=False)
 
 
-def remove_of_owner(work: Work, owner: int) -> None:
+def remove_of_owner(work: Work, owner: int, alone: bool) -> None:
     """Remove the ephemeral subscribers of an owner that goes."""
+    delete_leftovers(work, alone)
     for identifier in roster.names(work):
         if roster.read(work, identifier).ephemeral == owner:
-            remove(work, identifier, alone=False)
+            remove(work, identifier, alone)
+
+
+def delete_leftovers(work: Work, alone: bool) -> None:
+    """Delete the sub-databases that ``remove`` could only empty, if no other transaction of this process is alive now.
+
+    Whether there are any, two numbers tell: nothing is searched where there are none.
+    """
+    if not alone or work.store.env.stat()["entries"] <= len(format.FIXED_DBS) + work.state.subscribers:
+        return
+    known = {format.subscriber_db(identifier.encode()) for identifier in roster.names(work)}
+    names = work.txn.cursor()
+    left: list[bytes] = []
+    if names.set_range(format.SUBSCRIBER_PREFIX):
+        for key in names.iternext(values=False):
+            if not bytes(key).startswith(format.SUBSCRIBER_PREFIX):
+                break
+            left.append(bytes(key))
+    for name in left:
+        if name not in known:
+            work.txn.drop(work.handle(name), delete=True)
+            work.store.handles.forget([name])
+            work.touched = True
 
 
 def clear(work: Work) -> None:

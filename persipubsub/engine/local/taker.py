@@ -274,6 +274,7 @@ class Taker:
 
     def _give_all_back(self) -> None:
         mine = self._owner
+        ephemerals: list[int] = []
 
         def leave(work: Work) -> None:
             for identifier, number in sorted(self._introduced.items()):
@@ -284,12 +285,13 @@ class Taker:
                     continue
                 returning.take_over(desk, [mine], None)
                 desk.save()
-            if work.state.ephemerals:
-                removal.remove_of_owner(work, mine)
+            ephemerals.append(work.state.ephemerals)
 
         if mine:
             try:
                 self._store.write(leave, makes_room=True)
+                if any(ephemerals):
+                    self._store.writer.write_alone(lambda work, alone: removal.remove_of_owner(work, mine, alone))
             except PersipubsubError as error:
                 # The lock that shows this owner alive is given up next: others take over what it held.
                 logger.warning("Queue %s: messages could not be given back at closing: %s", self._store.path, error)
