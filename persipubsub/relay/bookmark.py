@@ -44,6 +44,8 @@ class Bookmark:
         #: Whether it is there, as far as this process knows.
         self.is_set = False
         self._moved = 0.0
+        #: Whether another relay of this name may have removed it: nothing was in doubt for a while.
+        self._unsure = False
         #: Where it may be moved to the next time, and the time after.
         self._behind: int | None = None
         self._end: int | None = None
@@ -67,11 +69,14 @@ class Bookmark:
     def _position(self) -> int | None:
         positions = {each.identifier: each.position for each in self._control.statistics().subscribers}
         self.is_set = self.identifier in positions
+        self._unsure = False
         return positions.get(self.identifier)
 
     def put(self) -> None:
         """Let it stand some seconds before the end of the target; nothing that was sent may be in doubt."""
         now = time.monotonic()
+        if self._unsure:
+            self.find()
         if not self.is_set:
             self._control.add_subscriber(self.identifier, "latest", max_deliveries=None)
             self.is_set = True
@@ -100,7 +105,8 @@ class Bookmark:
                 subscriber.seek("latest")
 
     def rest(self) -> None:
-        """Remove it once nothing has come for a while; nothing may be in doubt."""
+        """Remove it once nothing has come for a while; nothing may be in doubt, for others of this name, either."""
+        self._unsure = True
         if self.is_set and time.monotonic() - self._moved >= _REST:
             self.remove()
 

@@ -131,8 +131,9 @@ class Forwarder:
             self._take(0.0)
         if not self._hand:
             self._went_well(RelayState.IDLE)
-            with self._using(self._target):
-                self._target.rest()
+            if self._is_alone():
+                with self._using(self._target):
+                    self._target.rest()
             if drain:
                 return False
             self._take(time.monotonic() + (_GLANCE if self._target.is_marked else _LONG_GLANCE))
@@ -275,6 +276,11 @@ class Forwarder:
 
     # -- the rest -----------------------------------------------------------------------------
 
+    def _is_alone(self) -> bool:
+        """Tell whether no other relay of this name holds messages, so that none may be in doubt."""
+        with self._using(self._source):
+            return self._source.statistics().leased <= len(self._hand)
+
     def _look_at_lag(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
         if at_once or now - self._lag_seen >= _LAG_EVERY:
@@ -285,7 +291,7 @@ class Forwarder:
     def _leave(self) -> None:
         """Leave the queues, and nothing in the target that the next run does not need."""
         try:
-            if self._target.is_open:
+            if self._target.is_open and self._source.is_open and self._is_alone():
                 self._target.leave()
         except (PersipubsubError, OSError):
             logger.debug("The bookmark in %s is left.", self._target.endpoint.location, exc_info=True)

@@ -115,7 +115,7 @@ class Target:
             self._mark().follow()
 
     def rest(self) -> None:
-        """Leave the target alone after a while without messages; the source has nothing that may be in doubt."""
+        """Leave the target alone after a while without messages; nobody holds anything that may be in doubt."""
         if self._in_doubt:
             self._mark().find()
             self._in_doubt = False

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from persipubsub import Environment, Publisher
+from persipubsub import Environment, Message, Publisher
 from persipubsub.errors import LeaseLostError, StorageError
 from persipubsub.relay import RelayState
 from persipubsub.relay.bookmark import Bookmark
@@ -200,3 +200,53 @@ def test_two_relays_of_a_name_keep_the_order(source: Environment, target: Enviro
         for number in numbered(60):
             publisher.send(number)
         assert wait_for(target, 60) == numbered(60)
+
+
+def test_the_bookmark_stays_while_another_relay_of_the_name_is_in_doubt(
+    source: Environment, target: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persipubsub.relay.forwarder._GLANCE", 0.01)
+    monkeypatch.setattr("persipubsub.relay.forwarder._LONG_GLANCE", 0.01)
+    bookmark = f"relay-bookmark/{NAME}/{source.open_control().statistics().identity}"
+    looks = 0
+
+    def take_nothing(*arguments: object) -> list[Message[bytes]]:
+        nonlocal looks
+        looks += 1
+        return []
+
+    relay_of(source, target).prepare()
+    with Environment(source.location) as other, other.new_subscriber(f"relay/{NAME}") as first:
+        with running(relay_of(source, target)) as relay:
+            source.new_publisher().send(b"0")
+            assert wait_for(target, 1) == [b"0"]
+            wait_until(lambda: relay.status().state is RelayState.IDLE, "it waits for messages")
+            # The other one is always faster.
+            monkeypatch.setattr(Source, "_take", take_nothing)
+            wait_until(lambda: looks > 0, "it takes nothing any more")
+            source.new_publisher().send(b"1")
+            assert first.get(timeout=0) is not None
+            before = looks
+            wait_until(lambda: looks > before + 2, "it has seen that somebody holds a message")
+            monkeypatch.setattr("persipubsub.relay.bookmark._REST", 0.0)
+            before = looks
+            wait_until(lambda: looks > before + 5, "it looks again and again")
+            assert bookmark in subscribers(target)
+        assert bookmark in subscribers(target)
+
+
+def test_a_bookmark_that_another_relay_removed_is_set_again(
+    source: Environment, target: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay_of(source, target).prepare()
+    publisher = source.new_publisher()
+    monkeypatch.setattr("persipubsub.relay.forwarder._GLANCE", 0.01)
+    with running(relay_of(source, target)) as relay:
+        publisher.send(b"0")
+        assert wait_for(target, 1) == [b"0"]
+        wait_until(lambda: relay.status().state is RelayState.IDLE, "it has nothing to do")
+        (bookmark,) = set(subscribers(target)) - {"reader"}
+        target.open_control().remove_subscriber(bookmark)
+        publisher.send(b"1")
+        assert wait_for(target, 1) == [b"1"]
+        assert bookmark in subscribers(target)
