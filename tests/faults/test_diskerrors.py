@@ -93,6 +93,34 @@ def test_nothing_goes_on_after_a_failed_sync(
     assert not (queue_path / "boot").exists()
 
 
+class Once:
+    """Lets the next sync of LMDB fail for lack of room; another descriptor of the file is told of it once, too."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._teller = True
+
+    def __call__(self, call: Call) -> Refusal | None:
+        if not self.left or call.name not in SYNCS or call.from_lmdb is not self._teller:
+            return None
+        self.left -= 1
+        self._teller = False
+        return Refusal(errno.ENOSPC)
+
+
+def test_a_sync_without_room_is_a_failed_sync(queue_path: pathlib.Path) -> None:
+    once = Once()
+    with Environment(queue_path) as env, Shim(once).installed():
+        env.new_control({"a"}, durability=Durability.FULL)
+        pub = env.new_publisher()
+        pub.send(b"1")
+        once.left = 2
+        for _ in range(2):
+            with pytest.raises(StorageFailedError):
+                pub.send(b"2")
+        assert not once.left
+
+
 def test_a_background_sync_that_fails_is_told_by_the_next_operation(
     queue_path: pathlib.Path, syncs_fail: Switch
 ) -> None:
