@@ -38,7 +38,7 @@ def test_one_call_fails_and_the_power_is_cut_later(memory: pathlib.Path, durabil
 def test_going_on_after_a_failed_sync_is_seen(memory: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "fail", lambda self, error: translate(error, self.path))
     found = 0
-    for _, trial in diskerrors.sweep(memory, Durability.COMMIT, 2, 40, 40):
+    for _, trial in diskerrors.sweep(memory, Durability.COMMIT, 2, 40, 10, only_syncs=True):
         found += bool(trial.findings)
         if found:
             break
