@@ -42,12 +42,12 @@ class Trial:
     findings: list[str] = dataclasses.field(default_factory=list)
 
 
-def calls(folder: pathlib.Path, durability: Durability, seed: int) -> int:
-    """Return how many calls there are that might fail."""
+def calls(folder: pathlib.Path, durability: Durability, seed: int) -> tuple[int, list[int]]:
+    """Return how many calls there are that might fail, and the numbers of those by which LMDB syncs."""
     faults = Faults()
     powerloss.live(folder / "whole", durability, seed, OPERATIONS, faults).recorder.close()
     shutil.rmtree(folder / "whole")
-    return faults.calls
+    return faults.calls, faults.syncs
 
 
 def run(folder: pathlib.Path, durability: Durability, seed: int, nth: int, kind: Kind, cuts: int) -> Trial:
@@ -75,15 +75,19 @@ def _judge_errors(errors: list[Exception], kind: Kind, call: str) -> Iterator[st
 
 
 def sweep(
-    folder: pathlib.Path, durability: Durability, seed: int, trials: int, cuts: int
+    folder: pathlib.Path, durability: Durability, seed: int, trials: int, cuts: int, *, only_syncs: bool = False
 ) -> Iterator[tuple[str, Trial]]:
-    """Let random calls fail, each in a process of its own; yields what that was and what became of it."""
+    """Let random calls fail, each in a process of its own; yields what that was and what became of it.
+
+    :param only_syncs: let nothing fail but LMDB's syncs, and these with an input/output error
+    """
     source = random.Random(seed)
     hand = Hand(bound=100)
-    number = hand.do(calls, folder, durability, seed)
+    number, syncs = hand.do(calls, folder, durability, seed)
+    numbers, kinds = (syncs, KINDS[:1]) if only_syncs else (range(number), KINDS)
     try:
         for _ in range(trials):
-            nth, kind = source.randrange(number), source.choice(KINDS)
+            nth, kind = source.choice(numbers), source.choice(kinds)
             try:
                 trial = hand.do(run, folder, durability, seed, nth, kind, cuts)
             except Exception as error:  # noqa: BLE001 - nothing else should come out of there

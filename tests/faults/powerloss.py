@@ -44,6 +44,8 @@ class Faults:
     def __init__(self, nth: int = -1, error: int = 0, *, short: bool = False) -> None:
         """Let it fail with ``error``; ``short``: half of what is written is, without an error if that is 0."""
         self.calls = 0
+        #: Which of them were syncs of LMDB.
+        self.syncs: list[int] = []
         self.failed: Call | None = None
         #: When that was, in calls.
         self.point = 0
@@ -58,6 +60,8 @@ class Faults:
             return None  # LMDB makes sure of a length that the file has already: that cannot fail
         number = self.calls
         self.calls += 1
+        if call.from_lmdb and call.name in SYNCS:
+            self.syncs.append(number)
         if number == self._nth:
             self.failed = call
             self.point = number

@@ -19,7 +19,7 @@ from tests.faults.crew import Hand
 from tests.process import support
 from tests.process.support import Children
 
-SEEDS = 80
+SEEDS = 40
 
 
 def quietly() -> None:

@@ -38,7 +38,7 @@ def test_one_call_fails_and_the_power_is_cut_later(memory: pathlib.Path, durabil
 def test_going_on_after_a_failed_sync_is_seen(memory: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "fail", lambda self, error: translate(error, self.path))
     found = 0
-    for _, trial in diskerrors.sweep(memory, Durability.COMMIT, 2, 40, 40):
+    for _, trial in diskerrors.sweep(memory, Durability.COMMIT, 2, 40, 10, only_syncs=True):
         found += bool(trial.findings)
         if found:
             break
@@ -91,6 +91,34 @@ def test_nothing_goes_on_after_a_failed_sync(
         taken = [message.data for message in env.new_subscriber("a").get_many(9, timeout=0)]
         assert taken[:2] == [b"1", b"2"]
     assert not (queue_path / "boot").exists()
+
+
+class Once:
+    """Lets the next sync of LMDB fail for lack of room; another descriptor of the file is told of it once, too."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self._teller = True
+
+    def __call__(self, call: Call) -> Refusal | None:
+        if not self.left or call.name not in SYNCS or call.from_lmdb is not self._teller:
+            return None
+        self.left -= 1
+        self._teller = False
+        return Refusal(errno.ENOSPC)
+
+
+def test_a_sync_without_room_is_a_failed_sync(queue_path: pathlib.Path) -> None:
+    once = Once()
+    with Environment(queue_path) as env, Shim(once).installed():
+        env.new_control({"a"}, durability=Durability.FULL)
+        pub = env.new_publisher()
+        pub.send(b"1")
+        once.left = 2
+        for _ in range(2):
+            with pytest.raises(StorageFailedError):
+                pub.send(b"2")
+        assert not once.left
 
 
 def test_a_background_sync_that_fails_is_told_by_the_next_operation(

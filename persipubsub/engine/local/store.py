@@ -272,12 +272,18 @@ class Store(Mapped):
         return translate(error, self.path)
 
     def is_full(self, error: lmdb.Error) -> bool:
-        """Tell whether LMDB found no page to write to, in the map or on the disk; after that it can go on."""
+        """Tell whether LMDB found no page to write to, in the map or on the disk; after that it can go on.
+
+        :raise StorageFailedError: it was a sync for which there was no room; nobody is told of that twice
+        """
         if isinstance(error, lmdb.MapFullError):
             return True
         code = getattr(error, "code", 0)
-        short = code == errno.EIO and not self.space.is_backed
-        return (code in FULL or short) and not self._sync_fails() and self._revive()
+        if code not in FULL and (code != errno.EIO or self.space.is_backed):
+            return False
+        if self._sync_fails():
+            raise self.fail(error) from error
+        return self._revive()
 
     def _revive(self) -> bool:
         """Open the environment anew if LMDB has given it up: no room was left for a meta page; False if that fails."""
