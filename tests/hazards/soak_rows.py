@@ -53,8 +53,8 @@ ROWS = [
     Row(
         "files-replaced",
         "; ".join(replaced.WAYS),
-        "each process raises QueueReplacedError at the first operation that begins afterwards; where only a name is "
-        f"gone, at the first that begins {replaced.GLANCE:g} s afterwards",
+        "each process raises QueueReplacedError at the first operation that begins afterwards; where a folder above is "
+        f"moved, at the first that begins {replaced.GLANCE:g} s afterwards",
         trials.row(replaced.replaced),
         _ALL,
         aim=200,
