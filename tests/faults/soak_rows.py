@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from persipubsub import Durability
-from tests.faults import damage, diskerrors, inputs, powerloss
+from tests.faults import blockcuts, damage, diskerrors, inputs, powerloss
+from tests.faults.blockdisk import NotPermittedError
 from tests.faults.crew import Hand
 from tests.soak.protocol import Outcome, Row, Run
 
@@ -51,6 +52,35 @@ def _power_loss(durability: Durability, operations: int) -> Run:
         return outcome
 
     return run
+
+
+def _block_images(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    outcome = Outcome(0, [])
+    totals = {"absent": 0, "deepest loss in commits, commit": 0, "refused as damaged, process": 0}
+    hand = Hand(bound=seconds + 100)
+    try:
+        with _memory(folder) as work:
+            while time.monotonic() < until and not outcome.findings:
+                durability = list(Durability)[seed % len(Durability)]
+                place = work / str(seed)
+                place.mkdir()
+                verdict = hand.do(blockcuts.trial, place, durability, seed, 40, 100, until)
+                shutil.rmtree(place)
+                outcome.trials += verdict.cuts
+                outcome.findings.extend(f"seed {seed}: {durability.value}: {found}" for found in verdict.findings)
+                totals["absent"] += verdict.absent
+                totals["refused as damaged, process"] += verdict.refused
+                if durability is Durability.COMMIT:
+                    deepest = max(totals["deepest loss in commits, commit"], verdict.deepest)
+                    totals["deepest loss in commits, commit"] = deepest
+                seed += 1
+    except NotPermittedError as error:
+        outcome.findings.append(str(error))
+    finally:
+        hand.end()
+    outcome.figures.update(totals)
+    return outcome
 
 
 def _disk_errors(durability: Durability) -> Run:
@@ -156,6 +186,14 @@ ROWS = [
         "full",
         0.5,
         aim=2_000,
+    ),
+    Row(
+        "block-images",
+        "the power is cut below the filesystem: a disk forgets, keeps or tears what it was not told to flush",
+        "as the rows of power-loss, once the filesystem's journal is replayed",
+        _block_images,
+        "full, commit, process, one life after another",
+        2.0,
     ),
     *[
         Row(
