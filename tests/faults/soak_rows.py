@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from persipubsub import Durability
-from tests.faults import blockcuts, damage, diskerrors, inputs, powerloss
+from tests.faults import blockcuts, damage, diskerrors, inputs, powerloss, sizes
 from tests.faults.blockdisk import NotPermittedError
 from tests.faults.crew import Hand
 from tests.soak.protocol import Outcome, Row, Run
@@ -159,6 +159,23 @@ def _names(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     return outcome
 
 
+def _message_sizes(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    outcome = Outcome(0, [])
+    copies: dict[int, float] = {}
+    with _memory(folder) as work:
+        while time.monotonic() < until and not outcome.findings:
+            durability = list(Durability)[seed % len(Durability)]
+            for found in sizes.trials(work, durability, seed, [10 * sizes.MIB, 100 * sizes.MIB]):
+                outcome.trials += found.messages
+                outcome.findings += [f"seed {seed}: {durability.value}: {finding}" for finding in found.findings]
+                for size, times in found.copies.items():
+                    copies[size] = max(copies.get(size, 0.0), times)
+            seed += 1
+    outcome.figures.update({f"memory, in messages of {size // sizes.MIB} MiB": at for size, at in copies.items()})
+    return outcome
+
+
 _LOST = {
     Durability.FULL: "no returned commit is lost, check is clean",
     Durability.COMMIT: "at most the last returned commit is lost, check is clean",
@@ -222,6 +239,15 @@ ROWS = [
         "none: no queue is made",
         0.5,
         aim=20_000,
+    ),
+    Row(
+        "message-sizes",
+        "messages of no byte up to 100 MiB, all around where storage changes, and larger ones than allowed",
+        f"exactly what was sent; what is too large is refused although another process writes; at most {sizes.COPIES} "
+        "times the message in memory",
+        _message_sizes,
+        "full, commit, process, one after another",
+        0.5,
     ),
     Row(
         "random-names-and-messages",

@@ -65,6 +65,8 @@ class Store(Mapped):
         self.users = 0
         self._settings: Settings | None = None
         self.settings_version = -1
+        #: Bytes of the largest payload, as this process has last read it.
+        self.largest_known = 0
         self._closed = False
         self.reader = Reader(self)
         self.read = self.reader.read
@@ -241,7 +243,14 @@ class Store(Mapped):
             self._settings = read_settings(txn, self.handles[format.QUEUE_DB])
             self.settings_version = version
             self.lock_timeout = self._settings.lock_timeout
+            self.largest_known = self._settings.max_message_bytes
         return self._settings
+
+    def largest_payload(self) -> int:
+        """Return how many bytes the largest payload may have by now; read without the write lock."""
+        with self.read() as txn:
+            self.largest_known = read_settings(txn, self.handles[format.QUEUE_DB]).max_message_bytes
+        return self.largest_known
 
     # -- transactions ------------------------------------------------------------------------------
 
