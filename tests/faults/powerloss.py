@@ -237,6 +237,8 @@ class Verdict:
     deepest: int = 0
     #: Cuts after which the queue was refused as damaged.
     refused: int = 0
+    #: Messages that were saved of those.
+    saved: int = 0
 
 
 def cut_and_judge(

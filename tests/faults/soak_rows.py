@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from persipubsub import Durability
-from tests.faults import blockcuts, damage, diskerrors, inputs, powerloss, sizes
+from tests.faults import blockcuts, carecuts, damage, diskerrors, inputs, powerloss, sizes
 from tests.faults.blockdisk import NotPermittedError
 from tests.faults.crew import Hand
 from tests.soak.protocol import Outcome, Row, Run
@@ -52,6 +52,46 @@ def _power_loss(durability: Durability, operations: int) -> Run:
         return outcome
 
     return run
+
+
+def _care(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    outcome = Outcome(0, [])
+    totals = {"absent": 0, "refused": 0}
+    with _memory(folder) as work:
+        while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+            durability = list(Durability)[seed % len(Durability)]
+            for name in carecuts.NAMES:
+                done = carecuts.care(work / "care", name, durability, seed)
+                verdict = carecuts.cut_and_judge(done, work, seed, 100, until)
+                done.recorder.close()
+                shutil.rmtree(work / "care")
+                outcome.trials += verdict.cuts
+                outcome.findings += [f"seed {seed}: {durability.value}: {finding}" for finding in verdict.findings]
+                totals["absent"] += verdict.absent
+                totals["refused"] += verdict.refused
+            seed += 1
+    outcome.figures.update(totals)
+    return outcome
+
+
+def _salvage(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
+    until = time.monotonic() + seconds
+    outcome = Outcome(0, [])
+    totals = {"refused as damaged": 0, "messages saved": 0}
+    with _memory(folder) as work:
+        while time.monotonic() < until and len(outcome.findings) < _ENOUGH:
+            life = powerloss.live(work / "life", Durability.PROCESS, seed, 40)
+            verdict = carecuts.cut_and_salvage(life, work, seed, 200, until)
+            life.recorder.close()
+            shutil.rmtree(work / "life")
+            outcome.trials += verdict.cuts
+            outcome.findings += [f"seed {seed}: {finding}" for finding in verdict.findings]
+            totals["refused as damaged"] += verdict.refused
+            totals["messages saved"] += verdict.saved
+            seed += 1
+    outcome.figures.update(totals)
+    return outcome
 
 
 def _block_images(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
@@ -209,6 +249,21 @@ ROWS = [
         "full",
         0.5,
         aim=2_000,
+    ),
+    Row(
+        "power-loss-care",
+        f"the power is cut during {', '.join(carecuts.NAMES[:-1])} or {carecuts.NAMES[-1]}",
+        "the queue is what it was; what is made is there wholly, or not at all, and wholly once the call has returned",
+        _care,
+        "full, commit, process, one queue after another",
+    ),
+    Row(
+        "power-loss-salvage",
+        "what can be read is saved of queues that a power cut has damaged",
+        "no payload that was never sent, in order, check clean; what is uncertain is said; the damaged queue is "
+        "left as it was",
+        _salvage,
+        "process",
     ),
     Row(
         "block-images",
