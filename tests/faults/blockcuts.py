@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from unittest import mock
 
 import lmdb
 
@@ -98,7 +99,6 @@ def trial(
     :raise NotPermittedError: the process may not mount
     """
     blockdisk.own_mounts()
-    honest = lmdb.open
     disk = BlockDisk(folder)
     root = disk.path / "life"
     root.mkdir()
@@ -106,12 +106,10 @@ def trial(
     life = Life(durability)
     marks = Marks(disk, root / powerloss.WHERE / files.DATA, seed)
     first = disk.count()
-    if flags:
-        lmdb.open = powerloss.without_sync(**flags)
     try:
-        powerloss.lead(life, root, marks, seed, operations)
+        with mock.patch.object(lmdb, "open", powerloss.without_sync(**flags or {})):
+            powerloss.lead(life, root, marks, seed, operations)
     finally:
-        lmdb.open = honest
         disk.end()
     if life.errors:
         return Verdict(findings=[f"{type(error).__name__}: {error}" for error in life.errors])

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from persipubsub import Durability, Environment, PersipubsubError, SubscriberSettings
+from persipubsub import Durability, Environment, PersipubsubError, QueueDamagedError, SubscriberSettings
 from persipubsub.care import import_queue, restore, salvage
 from persipubsub.cli import exporting
 from persipubsub.engine.local import files, opening
@@ -285,8 +285,8 @@ def _salvage(
     try:
         saved = salvage(path, target)
     except PersipubsubError as error:
-        if not isinstance(error, opening.PersipubsubError) or target.exists():
-            findings.append(f"salvage: {error}")
+        if not isinstance(error, QueueDamagedError) or target.exists():
+            findings.append(f"salvage: {type(error).__name__}: {error}")
         return True, 0, findings
     if (path / files.DATA).read_bytes() != before:
         findings.append("the damaged queue was changed")

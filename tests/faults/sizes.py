@@ -208,10 +208,10 @@ def memory(path: pathlib.Path, durability: Durability, size: int) -> Found:
 
 def trials(folder: pathlib.Path, durability: Durability, seed: int, large: Sequence[int]) -> Iterator[Found]:
     """Try everything that there is with one durability, each in a queue of its own."""
-    for name, trial in (
-        ("round trips", lambda path: round_trips(path, durability, seed)),
-        ("too large", lambda path: Found(2, too_large_while_locked(path))),
-        *((f"{size}", lambda path, size=size: memory(path, durability, size)) for size in large),
-    ):
-        yield trial(folder / name)
+    yield round_trips(folder / "round trips", durability, seed)
+    yield Found(2, too_large_while_locked(folder / "too large"))
+    for size in large:
+        yield memory(folder / str(size), durability, size)
+        shutil.rmtree(folder / str(size))
+    for name in ("round trips", "too large"):
         shutil.rmtree(folder / name)

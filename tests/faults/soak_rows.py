@@ -256,6 +256,8 @@ ROWS = [
         "the queue is what it was; what is made is there wholly, or not at all, and wholly once the call has returned",
         _care,
         "full, commit, process, one queue after another",
+        2.0,
+        aim=1_000,
     ),
     Row(
         "power-loss-salvage",
@@ -264,6 +266,8 @@ ROWS = [
         "left as it was",
         _salvage,
         "process",
+        1.5,
+        aim=1_000,
     ),
     Row(
         "block-images",
@@ -271,7 +275,8 @@ ROWS = [
         "as the rows of power-loss, once the filesystem's journal is replayed",
         _block_images,
         "full, commit, process, one life after another",
-        2.0,
+        1.0,
+        aim=200,
     ),
     *[
         Row(
@@ -308,7 +313,8 @@ ROWS = [
         "times the message in memory",
         _message_sizes,
         "full, commit, process, one after another",
-        0.5,
+        0.2,
+        aim=4_000,
     ),
     Row(
         "random-names-and-messages",

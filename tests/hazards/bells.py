@@ -32,6 +32,11 @@ def _exchange(path: pathlib.Path, make: Callable[[pathlib.Path], object]) -> Non
         make(fifo)
 
 
+def _make_anew(path: pathlib.Path) -> None:
+    shutil.rmtree(path / files.BELLS)
+    (path / files.BELLS).mkdir(0o700)
+
+
 #: What is done to the folder of the bells.
 WAYS: dict[str, Callable[[pathlib.Path], object]] = {
     "FIFO deleted": _delete,
@@ -39,7 +44,7 @@ WAYS: dict[str, Callable[[pathlib.Path], object]] = {
     "file in its place": lambda path: _exchange(path, lambda fifo: fifo.write_bytes(b"planted")),
     "link in its place": lambda path: _exchange(path, lambda fifo: fifo.symlink_to("/dev/zero")),
     "folder deleted": lambda path: shutil.rmtree(path / files.BELLS),
-    "folder made anew": lambda path: (shutil.rmtree(path / files.BELLS), (path / files.BELLS).mkdir(0o700)),
+    "folder made anew": _make_anew,
     "noise in it": lambda path: [fifo.write_bytes(trash) for fifo in _fifos(path) for trash in (b"\0" * 4096, b"x")],
 }
 

@@ -153,6 +153,7 @@ ROWS = [
         trials.row(bells.taken_away),
         _ALL,
         share=0.5,
+        aim=50,
     ),
     Row(
         "namespaces",
@@ -160,6 +161,8 @@ ROWS = [
         "a clear error, and none for the first; the place of the dead is free; who sleeps is woken",
         trials.row(namespaces.contained),
         _ALL,
+        share=2,
+        aim=150,
     ),
     Row(
         "security",
@@ -169,5 +172,6 @@ ROWS = [
         trials.row(security.secured),
         _ALL,
         share=0.5,
+        aim=1_000,
     ),
 ]
