@@ -4,10 +4,12 @@ import pathlib
 
 import pytest
 
-from persipubsub import Durability, Publisher
+from persipubsub import Durability, Environment, MessageTooLargeError, Publisher
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
+from persipubsub.message import make_plain_entry
 from tests.faults import sizes
+from tests.faults.crew import Hand
 
 
 @pytest.mark.parametrize("durability", list(Durability))
@@ -15,6 +17,37 @@ def test_any_size_comes_as_it_was_sent_or_is_refused_at_once(memory: pathlib.Pat
     for found in sizes.trials(memory, durability, 1, [32 * sizes.MIB]):
         assert found.findings == []
         assert found.messages > 0
+
+
+def raise_the_limit(path: pathlib.Path) -> None:
+    with Environment(path) as env:
+        env.open_control().configure(max_message_bytes=2000)
+
+
+def test_a_limit_that_another_process_has_raised_counts_at_once(memory: pathlib.Path) -> None:
+    with Environment(memory / "queue") as env:
+        env.new_control({"a"}, max_message_bytes=1000)
+        pub = env.new_publisher()
+        pub.send(bytes(1000))
+        with pytest.raises(MessageTooLargeError, match=r"accepts 1000 \(max_message_bytes\)"):
+            pub.send(bytes(2000))
+        hand = Hand()
+        try:
+            hand.do(raise_the_limit, memory / "queue")
+        finally:
+            hand.end()
+        pub.send(bytes(2000))
+        with pytest.raises(MessageTooLargeError, match="accepts 2000"):
+            pub.send(bytes(2001))
+
+
+def test_one_that_is_too_large_does_not_keep_others_from_a_shared_commit(memory: pathlib.Path) -> None:
+    with Environment(memory / "queue") as env:
+        env.new_control({"a"}, max_message_bytes=1000)
+        engine = env.new_publisher()._engine()
+        first, refused, last = engine.put_each([[make_plain_entry(bytes(size))] for size in (1, 1001, 1000)])
+        assert (first, last) == ([1], [2])
+        assert isinstance(refused, MessageTooLargeError)
 
 
 # -- what would be seen ------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from persipubsub.errors import QueuePermissionError, QueueReplacedError
 GLANCE = 0.05
 #: Two changes of a folder in so many nanoseconds may have the same time: the system's clock for it ticks slowly.
 _TICK_NS = 50_000_000
+#: Where a filesystem keeps whole seconds only (old formats), or every other one.
+_SECOND_NS, _COARSE_TICK_NS = 1_000_000_000, 2_050_000_000
 
 
 class Names:
@@ -71,7 +73,8 @@ class Names:
                 f"Queue {self._path}: its files were deleted or exchanged while it was open. Close it and open it "
                 "again, if it was restored or deployed anew; nothing can be read from the old files any more."
             )
-        self.changed = changed if abs(time.time_ns() - changed) > _TICK_NS else -1
+        tick = _TICK_NS if changed % _SECOND_NS else _COARSE_TICK_NS
+        self.changed = changed if abs(time.time_ns() - changed) > tick else -1
         self.seen = now
 
     def close(self) -> None:
