@@ -50,6 +50,8 @@ def command(
 
 @contextlib.contextmanager
 def _stream(file: pathlib.Path | None) -> Iterator[BinaryIO]:
+    from persipubsub.engine.local.files import sync_folder
+
     if file is None:
         sys.stdout.flush()
         yield sys.stdout.buffer
@@ -65,3 +67,4 @@ def _stream(file: pathlib.Path | None) -> Iterator[BinaryIO]:
         os.link(temporary, file)
     finally:
         os.unlink(temporary)
+    sync_folder(file.absolute().parent)

@@ -98,7 +98,9 @@ def _write(message: Message[bytes], folder: pathlib.Path | None, as_json: bool) 
 
 
 def _write_file(target: pathlib.Path, data: bytes) -> None:
-    """Write a file wholly or not at all."""
+    """Write a file wholly or not at all, durably: its message is acknowledged next."""
+    from persipubsub.engine.local.files import sync_folder
+
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     try:
         with open(descriptor, "wb") as stream:
@@ -110,3 +112,4 @@ def _write_file(target: pathlib.Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+    sync_folder(target.parent)

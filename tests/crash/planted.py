@@ -94,6 +94,29 @@ def _one_by_one(original: Function) -> Function:
     return lambda engine, entries: [message_id for entry in entries for message_id in original(engine, [entry])]
 
 
+def _no_floor(original: Function) -> Function:
+    def look(horizon: Any, store: Any, identifier: Any) -> None:
+        original(horizon, store, identifier)
+        horizon.seconds *= 1000
+
+    return look
+
+
+def _unpickled(original: Function) -> Function:
+    def take(desk: Any, most: int, lease: Any) -> Any:
+        import pickle
+
+        found = original(desk, most, lease)
+        for delivery in found:
+            try:
+                pickle.loads(delivery.data)
+            except Exception:  # noqa: BLE001 - it is no pickle
+                continue
+        return found
+
+    return take
+
+
 PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "acknowledge on exception": ("receiving:Receiving.__exit__", _instead(_acknowledge)),
     "dead owners ignored": ("engine.local.operations:take_over_from_dead", _instead(lambda desk, me: False)),
@@ -117,6 +140,11 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "files not inspected": ("engine.local.files:inspect", _instead(lambda folder: None)),
     "descriptors left open": ("engine.local.locks:ByteLocks.close", _instead(lambda byte_locks: None)),
     "files not looked at": ("engine.local.store:Store.check_files", _instead(lambda store: None)),
+    "no look without a bell": ("engine.local.waiting:Horizon.__init__", _no_floor),
+    "places of the dead kept": ("engine.local.mapped:Mapped.free_own_slots", _instead(lambda mapped: None)),
+    "links followed": ("engine.local.files:_refuse_planted", _instead(lambda *_: None)),
+    "modes not set": ("engine.local.files:set_modes", _instead(lambda *_: None)),
+    "payloads unpickled": ("engine.local.take:take", _unpickled),
     "map not followed": ("engine.local.store:Store.follow_map", _instead(lambda store: None)),
 }
 

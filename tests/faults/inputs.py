@@ -1,9 +1,12 @@
 """Random configurations, names and messages, and what is wrong with the answers."""
 
+import dataclasses
+import itertools
 import json
 import math
 import pathlib
 import random
+import resource
 import time
 import unicodedata
 from collections.abc import Callable
@@ -11,6 +14,9 @@ from typing import Any
 
 from persipubsub import ConfigError, Environment, PersipubsubError, config
 
+#: Bytes that reading a configuration may take.
+MEMORY = 64 << 20
+_ENOUGH = 20
 #: Seconds that reading a configuration may take, on a busy machine.
 _SLOW = 2.0
 
@@ -87,6 +93,41 @@ def judge_config(file: pathlib.Path, text: bytes) -> str:
         return f"{type(error).__name__}: {error}"
     took = time.monotonic() - began
     return f"it took {took:.1f} s" if took > _SLOW else ""
+
+
+@dataclasses.dataclass
+class Read:
+    """What came of many configurations."""
+
+    tried: int = 0
+    findings: list[str] = dataclasses.field(default_factory=list)
+    #: Seconds of the processor that the slowest took.
+    longest: float = 0.0
+
+
+def judge_configs(file: pathlib.Path, seed: int, number: int, seconds: float) -> Read:
+    """Load ``number`` random configurations, and one that is cut off after every byte.
+
+    To be done in a process of its own: it may never take more than ``MEMORY`` bytes besides what it has.
+    """
+    used = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    source = random.Random(seed)
+    until = time.monotonic() + seconds
+    whole = json.dumps(VALID).encode()
+    found = Read()
+    for text in itertools.chain(
+        (whole[:length] for length in range(len(whole))), (text_of(source) for _ in range(number))
+    ):
+        if time.monotonic() > until or len(found.findings) >= _ENOUGH:
+            break
+        began = time.process_time()
+        wrong = judge_config(file, text)
+        found.longest = max(found.longest, time.process_time() - began)
+        found.tried += 1
+        if wrong:
+            found.findings.append(f"{wrong}: {text[:200]!r}")
+    return found
 
 
 def name_of(source: random.Random) -> str:

@@ -10,7 +10,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import lmdb
 
 from persipubsub import Durability, Environment, Message, SubscriberSettings
 from persipubsub.engine.local import opening, syncing
@@ -27,15 +30,31 @@ WHERE = pathlib.Path("deployed", "here", "queue")
 
 @dataclasses.dataclass
 class Life:
-    """What was recorded, and what the queue looked like after each operation."""
+    """What the queue looked like after each operation."""
 
-    recorder: Recorder
     durability: Durability
-    snapshots: list[Snapshot] = dataclasses.field(default_factory=list)
+    snapshots: list[Snapshot] = dataclasses.field(default_factory=lambda: [()])
     #: Checksums of all payloads that were ever sent, by id.
     sent: dict[int, int] = dataclasses.field(default_factory=dict)
     #: What operations raised.
     errors: list[Exception] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass
+class RecordedLife(Life):
+    """What was recorded besides."""
+
+    recorder: Recorder = dataclasses.field(kw_only=True)
+
+
+class Recording(Protocol):
+    """What records a life."""
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Record what happens in the block."""
+
+    def operation(self) -> AbstractContextManager[None]:
+        """Count an operation of the user."""
 
 
 class Faults:
@@ -80,16 +99,22 @@ class Faults:
         return None
 
 
-def live(root: pathlib.Path, durability: Durability, seed: int, operations: int, faults: Faults | None = None) -> Life:
+def live(
+    root: pathlib.Path, durability: Durability, seed: int, operations: int, faults: Faults | None = None
+) -> RecordedLife:
     """Record the creation of a queue and ``operations`` random ones; the same seed does the same.
 
     What an operation raises is kept; after StorageFailedError the queue is opened again.
     """
-    faults = faults or Faults()
-    source = random.Random(seed)
     root.mkdir()
-    recorder = Recorder(root, faults)
-    life = Life(recorder, durability, [()])
+    life = RecordedLife(durability, recorder=Recorder(root, faults or Faults()))
+    lead(life, root, life.recorder, seed, operations)
+    return life
+
+
+def lead(life: Life, root: pathlib.Path, recorder: Recording, seed: int, operations: int) -> None:
+    """Lead a life in the folder ``root``, while it is recorded."""
+    durability, source = life.durability, random.Random(seed)
     with _syncing_by_hand(), recorder.recording():
         env = Environment(root / WHERE)
         settings = {"a": SubscriberSettings(max_deliveries=3), "b": SubscriberSettings()}
@@ -123,7 +148,6 @@ def live(root: pathlib.Path, durability: Durability, seed: int, operations: int,
             _attempt(life, env.close)
     with Environment(root / WHERE) as env:
         _note(life, env)
-    return life
 
 
 def _attempt(life: Life, work: Callable[[], object]) -> bool:
@@ -192,6 +216,16 @@ def _syncing_by_hand() -> Iterator[None]:
         syncing.Syncer.ask = before  # type: ignore[method-assign]
 
 
+def without_sync(**flags: bool) -> Callable[..., Any]:
+    """Return what is planted in the place of ``lmdb.open``: these flags are not what they should be."""
+    lmdb_open = lmdb.open
+
+    def open_carelessly(*arguments: Any, **named: Any) -> Any:
+        return lmdb_open(*arguments, **{**named, **flags})
+
+    return open_carelessly
+
+
 # -- judging --------------------------------------------------------------------------------------------
 
 
@@ -207,10 +241,12 @@ class Verdict:
     deepest: int = 0
     #: Cuts after which the queue was refused as damaged.
     refused: int = 0
+    #: Messages that were saved of those.
+    saved: int = 0
 
 
 def cut_and_judge(
-    life: Life,
+    life: RecordedLife,
     folder: pathlib.Path,
     seed: int,
     states: int,
@@ -243,7 +279,7 @@ def cut_and_judge(
                 cut.build(root, manner, source)
                 where = Cut(number, point.name, manner, point.begun, point.done)
                 verdict.cuts += 1
-                for finding in _judge(life, where, root / WHERE, hand, verdict):
+                for finding in judge(life, where, root / WHERE, hand, verdict):
                     verdict.findings.append(f"{where}: {finding}")
                 shutil.rmtree(root)
     finally:
@@ -251,7 +287,8 @@ def cut_and_judge(
     return verdict
 
 
-def _judge(life: Life, cut: Cut, path: pathlib.Path, hand: Hand, verdict: Verdict) -> Iterator[str]:
+def judge(life: Life, cut: Cut, path: pathlib.Path, hand: Hand, verdict: Verdict) -> Iterator[str]:
+    """Return what is wrong with the queue that is left at a path."""
     if not path.exists():
         verdict.absent += 1
         if cut.done:

@@ -135,10 +135,14 @@ class Recorder:
     def _meant(self, call: Call) -> list[int]:
         """Return the files that a call is about; msync means the only file that is mapped to be written."""
         if call.name == "msync":
-            return [entries["data.mdb"] for entries in self._tree.values() if "data.mdb" in entries]
+            return list(self.numbers_of("data.mdb"))
         status = os.fstat(call.descriptor)
         number = self._numbers.get((status.st_dev, status.st_ino))
         return [] if number is None else [number]
+
+    def numbers_of(self, name: str) -> set[int]:
+        """Return the numbers of the files that have a name by now, in whatever folder."""
+        return {entries[name] for entries in self._tree.values() if name in entries}
 
     def _point(self, name: str) -> None:
         folders: Tree = {}

@@ -4,25 +4,37 @@ import json
 import pathlib
 import random
 import resource
+from collections.abc import Callable
 
 import pytest
 
 from persipubsub import ConfigError, Environment, MessageTooLargeError, config
 from tests.faults import inputs
+from tests.faults.crew import Hand
+
+
+def judge_configs(folder: pathlib.Path, number: int) -> inputs.Read:
+    hand = Hand(bound=100)
+    try:
+        found: inputs.Read = hand.do(inputs.judge_configs, folder / "queues.json", 1, number, 100.0)
+        return found
+    finally:
+        hand.end()
 
 
 def test_a_random_configuration_is_read_or_refused(tmp_path: pathlib.Path) -> None:
-    source = random.Random(1)
-    refused = 0
-    for _ in range(3000):
-        text = inputs.text_of(source)
-        wrong = inputs.judge_config(tmp_path / "queues.json", text)
-        assert not wrong, (wrong, text[:500])
+    """Also one that is cut off after any byte; all in little memory."""
+    found = judge_configs(tmp_path, 1500)
+    assert found.findings == []
+    assert found.tried > 1500
+    source, refused = random.Random(1), 0
+    for _ in range(300):
+        (tmp_path / "queues.json").write_bytes(inputs.text_of(source))
         try:
             config.load(tmp_path / "queues.json")
         except ConfigError:
             refused += 1
-    assert 1000 < refused < 3000
+    assert 100 < refused < 300
 
 
 def test_a_configuration_that_is_cut_anywhere_is_refused(tmp_path: pathlib.Path) -> None:
@@ -31,6 +43,22 @@ def test_a_configuration_that_is_cut_anywhere_is_refused(tmp_path: pathlib.Path)
         (tmp_path / "queues.json").write_bytes(text[:length])
         with pytest.raises(ConfigError):
             config.load(tmp_path / "queues.json")
+
+
+@pytest.mark.parametrize(
+    ("bug", "finding"),
+    [(lambda: bytes(2 * inputs.MEMORY), "MemoryError"), (lambda: json.loads("{"), "JSONDecodeError")],
+)
+def test_what_reading_must_not_do_is_seen(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, bug: Callable[[], object], finding: str
+) -> None:
+    def load_wrongly(file: pathlib.Path) -> None:
+        bug()
+        load(file)
+
+    load = config.load
+    monkeypatch.setattr(config, "load", load_wrongly)
+    assert finding in "\n".join(judge_configs(tmp_path, 1).findings)
 
 
 def test_any_name_is_itself_or_refused(queue_path: pathlib.Path) -> None:

@@ -9,7 +9,6 @@ import pathlib
 import random
 import shutil
 from collections.abc import Callable
-from typing import Any
 
 import lmdb
 import pytest
@@ -52,14 +51,6 @@ def test_a_cut_while_a_queue_is_deployed_leaves_all_or_nothing(memory: pathlib.P
 # -- what would be seen ------------------------------------------------------------------------------------
 
 
-def without_sync(**flags: bool) -> Callable[..., Any]:
-    def open_carelessly(*arguments: Any, **named: Any) -> Any:
-        return lmdb_open(*arguments, **{**named, **flags})
-
-    lmdb_open = lmdb.open
-    return open_carelessly
-
-
 @pytest.mark.parametrize(
     ("durability", "flags"),
     [
@@ -71,7 +62,7 @@ def without_sync(**flags: bool) -> Callable[..., Any]:
 def test_a_sync_that_is_left_out_is_seen(
     memory: pathlib.Path, monkeypatch: pytest.MonkeyPatch, durability: Durability, flags: dict[str, bool]
 ) -> None:
-    monkeypatch.setattr(lmdb, "open", without_sync(**flags))
+    monkeypatch.setattr(lmdb, "open", powerloss.without_sync(**flags))
     life = powerloss.live(memory / "life", durability, 1, 40)
     monkeypatch.undo()
     assert powerloss.cut_and_judge(life, memory, 2, 100, enough=1).findings

@@ -5,12 +5,8 @@ import itertools
 import json
 import os
 import pathlib
-import random
 import shutil
-import stat
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +23,7 @@ from persipubsub import (
 )
 from persipubsub.engine.local import files, locks
 from tests.faults.crew import Hand
+from tests.hazards.security import plant, wrong_modes
 
 NOBODY = 65_534
 
@@ -73,9 +70,7 @@ def test_modes_are_those_of_the_deployment(
     queue_path: pathlib.Path, umask: int, durability: Durability, group: bool
 ) -> None:
     with_umask(umask, queue_path, durability=durability, group_access=group)
-    for found in [queue_path, *queue_path.rglob("*")]:
-        folder, file = (0o2770, 0o660) if group else (0o700, 0o600)
-        assert stat.S_IMODE(found.stat().st_mode) == (folder if found.is_dir() else file), found
+    assert wrong_modes(queue_path, group) == []
 
 
 def try_everything(path: pathlib.Path) -> list[str]:
@@ -145,51 +140,6 @@ def test_a_group_shares_what_was_deployed_for_it(shared: pathlib.Path) -> None:
 
 
 # -- what somebody else may have planted ---------------------------------------------------------------------
-
-
-def plant(path: pathlib.Path, kind: str, victim: pathlib.Path) -> None:
-    if kind == "link":
-        path.symlink_to(victim)
-    elif kind == "dangling link":
-        path.symlink_to(victim.with_name("nowhere"))
-    elif kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.write_bytes(b"planted")
-
-
-NAMES = (files.DATA, files.LMDB_LOCK, files.LOCKS, files.BOARD, files.BOOT, files.SEAL, files.BELLS)
-KINDS = ("link", "dangling link", "fifo", "folder", "file")
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_was_planted_in_a_queue_does_no_harm(
-    tmp_path: pathlib.Path, queue_path: pathlib.Path, name: str, kind: str
-) -> None:
-    with_umask(0, queue_path)
-    victim = tmp_path / "victim"
-    victim.write_bytes(b"precious")
-    target = queue_path / name
-    if target.is_dir():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
-    plant(target, kind, victim)
-    began = time.monotonic()
-    try:
-        with Environment(queue_path) as env:
-            assert [message.data for message in env.browse()] == [b"secret"]
-            with env.new_subscriber("a") as sub:
-                assert sub.peek() is not None
-                sub.fileno()
-    except OpenError:
-        assert name not in (files.SEAL,) or kind in ("folder", "fifo", "link", "dangling link")
-    assert time.monotonic() - began < 10
-    assert victim.read_bytes() == b"precious"
-    assert not victim.with_name("nowhere").exists()
 
 
 def plant_beside(path: pathlib.Path) -> None:
@@ -265,41 +215,6 @@ def test_a_link_in_a_root_is_not_followed(tmp_path: pathlib.Path) -> None:
     with pytest.raises((ConfigError, NotAQueueError)):
         config.deploy(config.load(file))
     assert list(elsewhere.iterdir()) == []
-
-
-# -- hostile messages ----------------------------------------------------------------------------------------
-
-
-def test_a_hostile_message_is_only_bytes(queue_path: pathlib.Path) -> None:
-    """Nothing is unpickled, evaluated or imported because of what a message says."""
-    heard: list[str] = []
-    listening = True
-
-    def listen(event: str, arguments: tuple[object, ...]) -> None:
-        if listening and event in ("pickle.find_class", "exec", "compile", "marshal.loads", "import", "os.system"):
-            heard.append(f"{event} {arguments[:1]}")
-
-    source = random.Random(1)
-    bodies = [
-        b"cos\nsystem\n(S'touch /tmp/hostile'\ntR.",
-        b'{"__class__": "os.system"}',
-        b"__import__('os')",
-        *[source.randbytes(source.randrange(200)) for _ in range(300)],
-    ]
-    with Environment(queue_path) as env:
-        env.new_control({"a"})
-        pub, sub = env.new_publisher(), env.new_subscriber("a")
-        pub.send(b"")  # whatever is loaded at first use is loaded
-        assert sub.pop(timeout=0) is not None
-        sys.addaudithook(listen)
-        for body in bodies:
-            pub.send(body, headers={"h": body[:50], "../../etc": b"%s%n"}, topic="t")
-            message = sub.get(timeout=0)
-            assert message is not None
-            assert (message.data, message.headers["h"]) == (body, body[:50])
-            message.ack()
-        listening = False
-    assert heard == []
 
 
 # -- children ------------------------------------------------------------------------------------------------

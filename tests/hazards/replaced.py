@@ -13,7 +13,7 @@ from tests.hazards.trials import Trial
 from tests.process.support import BOUND, Here
 
 WORKERS = 3
-#: The names of the files are looked at so often, in seconds; whether the data file is still linked, always.
+#: Where a folder above the queue is moved, the names of its files are looked up so often, in seconds.
 GLANCE = 0.05
 
 
@@ -23,6 +23,10 @@ def _replace(path: pathlib.Path) -> None:
 
 def _move(path: pathlib.Path) -> None:
     path.rename(path.with_name("elsewhere"))
+
+
+def _move_above(path: pathlib.Path) -> None:
+    path.parent.rename(path.parent.with_name(f"{path.parent.name} away"))
 
 
 def _restore(path: pathlib.Path) -> None:
@@ -35,9 +39,10 @@ WAYS: dict[str, tuple[Callable[[pathlib.Path], object], float]] = {
     "data deleted": (lambda path: (path / files.DATA).unlink(), 0.0),
     "data exchanged": (_replace, 0.0),
     "folder deleted": (shutil.rmtree, 0.0),
-    "folder moved": (_move, GLANCE),
-    "backup put back": (_restore, GLANCE),
-    "lock file deleted": (lambda path: (path / files.LMDB_LOCK).unlink(), GLANCE),
+    "folder moved": (_move, 0.0),
+    "backup put back": (_restore, 0.0),
+    "lock file deleted": (lambda path: (path / files.LMDB_LOCK).unlink(), 0.0),
+    "folder above moved": (_move_above, GLANCE),
 }
 
 

@@ -1,6 +1,21 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
-from tests.hazards import clocks, doors, exits, forks, fullmap, longlife, overflow, readers, replaced, stuck, trials
+from tests.hazards import (
+    bells,
+    clocks,
+    doors,
+    exits,
+    forks,
+    fullmap,
+    longlife,
+    namespaces,
+    overflow,
+    readers,
+    replaced,
+    security,
+    stuck,
+    trials,
+)
 from tests.soak.protocol import Row
 
 _ALL = "process, full, commit, one queue after another"
@@ -53,8 +68,8 @@ ROWS = [
     Row(
         "files-replaced",
         "; ".join(replaced.WAYS),
-        "each process raises QueueReplacedError at the first operation that begins afterwards; where only a name is "
-        f"gone, at the first that begins {replaced.GLANCE:g} s afterwards",
+        "each process raises QueueReplacedError at the first operation that begins afterwards; where a folder above is "
+        f"moved, at the first that begins {replaced.GLANCE:g} s afterwards",
         trials.row(replaced.replaced),
         _ALL,
         aim=200,
@@ -130,5 +145,33 @@ ROWS = [
         "process, full, commit: the seed chooses",
         share=4,
         aim=100_000,
+    ),
+    Row(
+        "bells",
+        f"what wakes a sleeper is taken away: {', '.join(bells.WAYS)}",
+        f"the message is there within {bells.LATE:g} s all the same, and the next one comes, too",
+        trials.row(bells.taken_away),
+        _ALL,
+        share=0.5,
+        aim=50,
+    ),
+    Row(
+        "namespaces",
+        "containers: two processes with the same id, an id that is given again after its reader died, another network",
+        "a clear error, and none for the first; the place of the dead is free; who sleeps is woken",
+        trials.row(namespaces.contained),
+        _ALL,
+        share=2,
+        aim=150,
+    ),
+    Row(
+        "security",
+        f"queues deployed with {len(security.UMASKS)} umasks, {len(security.NAMES) * len(security.KINDS)} planted "
+        "links, FIFOs, folders and files, hostile payloads and headers",
+        "no file is open to more than asked; refused, and nothing else touched; nothing unpickled, run or imported",
+        trials.row(security.secured),
+        _ALL,
+        share=0.5,
+        aim=1_000,
     ),
 ]

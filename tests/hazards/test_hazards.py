@@ -7,7 +7,22 @@ import pytest
 
 from tests.contract.support import FakeClock
 from tests.crash import failpoints, planted
-from tests.hazards import clocks, doors, exits, forks, fullmap, longlife, overflow, readers, replaced, stuck, trials
+from tests.hazards import (
+    bells,
+    clocks,
+    doors,
+    exits,
+    forks,
+    fullmap,
+    longlife,
+    namespaces,
+    overflow,
+    readers,
+    replaced,
+    security,
+    stuck,
+    trials,
+)
 from tests.hazards.trials import Attempt
 
 
@@ -33,6 +48,9 @@ TRIED: list[tuple[Attempt, int]] = [
     (clocks.jumping, 2),
     (exits.exits, 1),
     (overflow.storm, 2),
+    (bells.taken_away, 1),
+    (namespaces.contained, 1),
+    (security.secured, 1),
 ]
 
 
@@ -65,6 +83,11 @@ PLANTED: list[tuple[Attempt, int, str, str]] = [
     (overflow.storm, 0, "losses not counted", "settled of 800"),
     # Others have to wait for an answer at the moment of the stop, and to get an error rather than an interrupt.
     (stuck.stuck, stuck.WHERE.index("engine.local.sharing:Sharing.asked"), "taken back, and carried", "refused, and s"),
+    (bells.taken_away, 0, "no look without a bell", "FIFO deleted: it sleeps on"),
+    (namespaces.contained, 1, "places of the dead kept", "an id is given again"),
+    (security.secured, 0, "modes not set", "has mode 0600, group_access=True"),
+    (security.secured, 0, "links followed", "another file was overwritten"),
+    (security.secured, 0, "payloads unpickled", "pickle.find_class"),
 ]
 
 

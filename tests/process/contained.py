@@ -5,11 +5,13 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from persipubsub import Environment, PersipubsubError
 from persipubsub.engine.local import waiting
+from tests.crash import planted
 from tests.process.support import BOUND
 
 ROOT = Path(__file__).parents[2]
@@ -22,10 +24,10 @@ BEHIND_INIT = ("sh", "-c", '"$@"; exit', "sh")
 class Contained:
     """A process that was started by ``unshare``; without a mother it is killed."""
 
-    def __init__(self, path: Path, *namespaces: str, init: tuple[str, ...] = FIRST) -> None:
-        """Start it; as root, or as anybody who may make user namespaces."""
+    def __init__(self, path: Path, *namespaces: str, init: tuple[str, ...] = FIRST, bugs: Sequence[str] = ()) -> None:
+        """Start it; as root, or as anybody who may make user namespaces; ``bugs`` are planted into it."""
         as_root = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-        command = [*init, sys.executable, "-m", __name__, str(path)]
+        command = [*init, sys.executable, "-m", __name__, str(path), *bugs]
         self._process = subprocess.Popen(
             ["unshare", *as_root, *namespaces, "--fork", "--kill-child", *command],
             cwd=ROOT,
@@ -116,6 +118,8 @@ class Steps:
 def main() -> None:
     """Do steps until the pipe ends."""
     steps = Steps(sys.argv[1])
+    for bug in sys.argv[2:]:
+        planted.plant(bug)
     for line in sys.stdin:
         step, *arguments = json.loads(line)
         try:

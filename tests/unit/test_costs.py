@@ -64,7 +64,8 @@ def counted(operation: Callable[[], object]) -> int:
 @pytest.fixture(autouse=True)
 def no_glances(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what an operation does now and then, by the clock."""
-    monkeypatch.setattr("persipubsub.engine.local.store._GLANCE", 1e9)
+    monkeypatch.setattr("persipubsub.engine.local.store.GLANCE", 1e9)
+    monkeypatch.setattr("persipubsub.engine.local.naming._TICK_NS", -1)
     monkeypatch.setattr("persipubsub.engine.local.space._STEP", 64 << 20)
 
 

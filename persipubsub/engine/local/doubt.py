@@ -98,6 +98,15 @@ def reason(path: pathlib.Path, *, alone: bool) -> str | None:
     return "it was open with durability 'process' when the machine stopped"
 
 
+def unsynced(path: pathlib.Path) -> str | None:
+    """Return why commits may be missing of which the files show nothing, ``None`` if that is not so."""
+    try:
+        text = _read(path, files.BOOT)
+        return None if text is None or text == _boot_id() else reason(path, alone=False)
+    except (OSError, NotAQueueError):
+        return None
+
+
 def _read(path: pathlib.Path, name: str) -> str | None:
     try:
         descriptor = files.open_own(path / name, os.O_RDONLY)

@@ -34,6 +34,7 @@ from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.messages import DeadLetterRecord, Delivery, Entry, Receipt, Retained
 from persipubsub.engine.records import Record
+from persipubsub.errors import MessageTooLargeError
 from persipubsub.limits import Settings, SubscriberSettings
 
 
@@ -159,18 +160,25 @@ class LocalEngine:
 
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
-        publication = Publication(entries)
+        publication = Publication(entries, self._store)
         return self._store.write(publication.put, payload=publication.size, post=partial(sending, publication))
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
-        publications = [Publication(entries) for entries in batches]
-        jobs = [
-            Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication))
-            for publication in publications
-        ]
+        jobs: list[Job[list[int]]] = []
+        refused: dict[int, Exception] = {}
+        for index, entries in enumerate(batches):
+            try:
+                publication = Publication(entries, self._store)
+            except MessageTooLargeError as error:
+                refused[index] = error
+            else:
+                jobs.append(
+                    Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication))
+                )
         self._store.writer.write_together(jobs)
-        return [job.result or [] if job.error is None else job.error for job in jobs]
+        results = iter([job.result or [] if job.error is None else job.error for job in jobs])
+        return [refused[index] if index in refused else next(results) for index in range(len(batches))]
 
     def room_waiter(self) -> LocalWaiter:
         """Return a waiter for room."""
@@ -181,13 +189,13 @@ class LocalEngine:
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
         """Acknowledge takes."""
         settling = Settling(identifier, tuple(receipts))
-        publication = Publication(outgoing)
-
-        def settle_and_publish(work: Work) -> None:
-            settling.run(work)
-            publication.put(work)
-
         try:
+            publication = Publication(outgoing, self._store)
+
+            def settle_and_publish(work: Work) -> None:
+                settling.run(work)
+                publication.put(work)
+
             if publication:
                 self._store.write(settle_and_publish, payload=publication.size)
             else:

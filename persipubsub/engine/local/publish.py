@@ -1,6 +1,10 @@
 """Where a message is written: ``put`` gives ids and stores messages, inside one write transaction."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from persipubsub.engine import events
 from persipubsub.engine.local import blocks, doom, format, prune, removal
@@ -9,6 +13,9 @@ from persipubsub.engine.local.work import Work, put_all
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.limits import Retention, Strategy
+
+if TYPE_CHECKING:
+    from persipubsub.engine.local.store import Store
 
 #: Deduplication ids that a send forgets at most: more than one send adds.
 _AGEING = 4
@@ -19,13 +26,22 @@ class Publication:
 
     __slots__ = ("digests", "entries", "size")
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        """Compute the digests of the payloads, which takes time for large ones."""
+    def __init__(self, entries: Sequence[Entry], store: Store | None = None) -> None:
+        """Compute the digests of the payloads, which takes time for large ones.
+
+        :param store: where they are to be stored: what is too large for it keeps nobody from writing
+        :raise MessageTooLargeError: so is one of them
+        """
         self.entries = entries
+        most = sys.maxsize if store is None else store.largest_known
         self.digests: list[int] = []
         #: Bytes of payload.
         self.size = 0
         for entry in entries:
+            if entry.size > most and store is not None:
+                most = store.largest_payload()
+                if entry.size > most:
+                    raise _too_large(entry, store, most)
             self.digests.append(format.payload_digest(entry.data))
             self.size += entry.size
 
@@ -43,10 +59,7 @@ class Publication:
         known = False
         for entry in entries:
             if entry.size > most:
-                raise MessageTooLargeError(
-                    f"The message has {entry.size} bytes, queue {work.store.path} accepts {most} "
-                    "(max_message_bytes): split it, or configure the queue."
-                )
+                raise _too_large(entry, work.store, most)
             known = known or entry.deduplication_id is not None
         if state.ephemerals:
             removal.reap(work)
@@ -74,6 +87,13 @@ class Publication:
             # Twice what is stored: records of what is gone never pile up.
             doom.reclaim(work, 2 * len(fresh), max(doom.SLICE_BYTES, 2 * self.size))
         return ids
+
+
+def _too_large(entry: Entry, store: Store, most: int) -> MessageTooLargeError:
+    return MessageTooLargeError(
+        f"The message has {entry.size} bytes, queue {store.path} accepts {most} (max_message_bytes): split it, or "
+        "configure the queue."
+    )
 
 
 def _recognise(work: Work, entries: Sequence[Entry]) -> tuple[list[int], list[int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from persipubsub.engine.local import files, format
+from persipubsub.engine.local import doubt, files, format
 from persipubsub.engine.local.dumping import message_record
 from persipubsub.engine.local.format import (
     AHEAD,
@@ -97,6 +97,9 @@ class Found:
         #: Message ids whose payload or metadata is gone.
         self.lost: list[int] = []
         self.notes: list[str] = []
+        why = doubt.unsynced(path)
+        if why is not None:
+            self.notes.append(f"{why}: what was stored last before that may be missing without a trace")
         self.saved = 0
         self.dead = 0
         self._trees = [self.pages.databases(meta) for meta in self.pages.metas]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import lmdb
 
+from persipubsub.engine.local.translate import READ_ONLY
 from persipubsub.errors import StorageError, StorageFullError
 from persipubsub.limits import Durability
 
@@ -112,7 +113,8 @@ class Space:
         )
 
     def _refused(self, error: OSError) -> StorageError:
-        return StorageError(error.errno, f"Queue {self._path}: no space can be reserved ({error}); nothing was stored")
+        what = READ_ONLY if error.errno == errno.EROFS else "no space can be reserved ({error}); nothing was stored"
+        return StorageError(error.errno, f"Queue {self._path}: {what.format(error=error)}")
 
     def lengthen(self, map_size: int) -> None:
         """Make the file as long as a writable map is going to be, without allocating anything.

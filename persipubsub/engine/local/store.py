@@ -22,6 +22,7 @@ from persipubsub.engine.local import board, doubt, files, format, locks, posts
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import Board, Slots
 from persipubsub.engine.local.mapped import FIRST_MAX_DBS, MAX_READERS, Mapped
+from persipubsub.engine.local.naming import GLANCE, Names
 from persipubsub.engine.local.owners import Owners
 from persipubsub.engine.local.posts import Posts
 from persipubsub.engine.local.reading import Reader
@@ -35,15 +36,11 @@ from persipubsub.errors import (
     NotAQueueError,
     PersipubsubError,
     QueueBusyError,
-    QueueReplacedError,
     StorageFailedError,
 )
 from persipubsub.limits import Durability, Settings
 
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
-
-#: How often the names of the files are looked at, in seconds; whether the data file is linked, always.
-_GLANCE = 0.05
 
 
 class Store(Mapped):
@@ -68,10 +65,13 @@ class Store(Mapped):
         self.users = 0
         self._settings: Settings | None = None
         self.settings_version = -1
+        #: Bytes of the largest payload, as this process has last read it.
+        self.largest_known = 0
         self._closed = False
         self.reader = Reader(self)
         self.read = self.reader.read
         self.view = self.reader.view
+        self._names = Names(path)
         self.locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
         self.board = Board(files.map_own(path / files.BOARD, board.SIZE))
         self.posts = Posts(files.map_own(path / files.POSTS, posts.SIZE))
@@ -88,7 +88,7 @@ class Store(Mapped):
             if enter is not None:
                 enter(self)
             self._open_environment(map_size or 0, writable_map=durability is Durability.PROCESS)
-            self._know_files()
+            self._names.learn()
         except BaseException:
             self._drop_descriptors()
             raise
@@ -150,12 +150,7 @@ class Store(Mapped):
             os.close(self._data)
             self._data = -1
             self._open_environment(map_size, writable_map=self._writable_map)
-            self._know_files()
-
-    def _know_files(self) -> None:
-        there = [os.stat(self.path / name) for name in (files.DATA, files.LMDB_LOCK)]
-        self._files = [(found.st_dev, found.st_ino) for found in there]
-        self._files_seen = -_GLANCE
+            self._names.learn()
 
     def close(self, last: Callable[[], None] | None = None) -> None:
         """Close the environment; idempotent.
@@ -232,6 +227,7 @@ class Store(Mapped):
         self.posts.close()
         if self._data >= 0:
             os.close(self._data)
+        self._names.close()
         self.locks.close()
 
     def once_a_second(self) -> bool:
@@ -247,7 +243,14 @@ class Store(Mapped):
             self._settings = read_settings(txn, self.handles[format.QUEUE_DB])
             self.settings_version = version
             self.lock_timeout = self._settings.lock_timeout
+            self.largest_known = self._settings.max_message_bytes
         return self._settings
+
+    def largest_payload(self) -> int:
+        """Return how many bytes the largest payload may have by now; read without the write lock."""
+        with self.read() as txn:
+            self.largest_known = read_settings(txn, self.handles[format.QUEUE_DB]).max_message_bytes
+        return self.largest_known
 
     # -- transactions ------------------------------------------------------------------------------
 
@@ -349,32 +352,21 @@ class Store(Mapped):
         self.writer.events.append(event)
 
     def check_files(self) -> None:
-        """Make sure that the queue is open, and that its files are still those that were opened.
-
-        Writing to deleted ones would seem to succeed; and without LMDB's lock file there can be two
-        writers at once.
+        """Make sure that the queue is open, and that its names still lead to the files that were opened.
 
         :raise ClosedError: the queue was closed
         :raise StorageFailedError: the disk failed before
         :raise QueueReplacedError: the files were deleted or exchanged
+        :raise QueuePermissionError: the folder may not be searched any more
         """
         if self._closed:
             raise ClosedError(f"Queue {self.path} was closed by this process.")
         if self._failure is not None:
             raise self._failed()
+        names = self._names
         now = time.monotonic()
-        if os.fstat(self._data).st_nlink and now - self._files_seen < _GLANCE:
-            return
-        try:
-            there = [os.stat(self.path / name) for name in (files.DATA, files.LMDB_LOCK)]
-        except OSError:
-            there = []
-        if [(found.st_dev, found.st_ino) for found in there] != self._files:
-            raise QueueReplacedError(
-                f"Queue {self.path}: its files were deleted or exchanged while it was open. Close it and open it "
-                "again, if it was restored or deployed anew; nothing can be read from the old files any more."
-            )
-        self._files_seen = now
+        if os.fstat(names.folder).st_ctime_ns != names.changed or now - names.seen > GLANCE:
+            names.look(now)
 
 
 def write_new(path: pathlib.Path, map_size: int, records: dict[bytes, bytes]) -> None:

@@ -139,7 +139,7 @@ class Taker:
         outgoing: Sequence[Entry] = (),
     ) -> Taken:
         """Settle, publish and take in one transaction; without ``step`` in the usual way."""
-        publication = Publication(outgoing)
+        publication = Publication(outgoing, self._store)
         now = self._store.clock.boot_ns()
         look_for_deaths = now - self._looked.get(identifier, 0) >= _LOOK_FOR_DEATHS_NS
         taking = Taking(

@@ -25,6 +25,15 @@ _EQUAL_PIDS = (
     '"pid:" in a compose file, shareProcessNamespace in Kubernetes), or have an init process start this one under '
     "another id"
 )
+#: With an error of the system.
+READ_ONLY = (
+    "its filesystem has become read-only, as one does whose disk fails ({error}); nothing was stored. The system's log "
+    "tells why; once it can be written again, go on, or close the queue and open it again if it was unmounted"
+)
+_NO_RIGHT = (
+    "the files may not be written ({error}); give this process the right to read and write them, then open the queue "
+    "again"
+)
 _INTERNAL = "LMDB refused an internal step ({error}); nothing was committed; please report this as a bug"
 
 #: What each error of LMDB means here. The resizing ones are handled before they get this far.
@@ -46,7 +55,7 @@ MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
     ),
     lmdb.TlsFullError: (QueueBusyError, "the process uses too many thread-local keys ({error})"),
     lmdb.LockError: (PidCollisionError, _EQUAL_PIDS),
-    lmdb.ReadonlyError: (QueuePermissionError, "the files may not be written ({error})"),
+    lmdb.ReadonlyError: (QueuePermissionError, _NO_RIGHT),
     lmdb.TxnFullError: (
         QueueError,
         "the batch touches too many pages for one transaction ({error}); send smaller ones",
@@ -88,7 +97,9 @@ def translate(error: lmdb.Error, path: object) -> PersipubsubError:
         kind, text = MEANINGS[lmdb.DiskError]
     elif code == errno.ENOMEM:
         kind, text = MEANINGS[lmdb.MemoryError]
-    elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+    elif code == errno.EROFS:
+        kind, text = StorageError, READ_ONLY
+    elif code in (errno.EACCES, errno.EPERM):
         kind, text = MEANINGS[lmdb.ReadonlyError]
     said = f"Queue {path}: {text.format(error=error, pid=os.getpid())}."
     return kind(code, said) if code > 0 and issubclass(kind, (StorageError, StorageFullError)) else kind(said)

@@ -88,5 +88,6 @@ def dispel(store: Store, why: str) -> None:
 
 def _damaged(path: pathlib.Path, why: str, findings: list[str]) -> QueueDamagedError:
     return QueueDamagedError(
-        f"Queue {path} is damaged; {why}: {findings[0]} ({len(findings)} findings). Restore it from a backup."
+        f"Queue {path} is damaged; {why}: {findings[0]} ({len(findings)} findings). Restore it from a backup, "
+        "or save what can be read with `persipubsub check --repair`."
     )
