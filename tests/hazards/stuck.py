@@ -53,6 +53,8 @@ def stop_at(where: str, nth: int) -> None:
 def write_on(here: Here, path: pathlib.Path, name: str, where: str, nth: int) -> list[Note]:
     """Publish, or take, until it is over; ``where`` (if it is not empty) this process is stopped."""
     notes: list[Note] = []
+    # Where the run was started in the background of a shell, interrupts are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Environment(path) as env:
         pub, sub = env.new_publisher(), env.new_subscriber("sub")
         env.open_control().statistics()

@@ -39,7 +39,7 @@ _EXAMPLES = 15
 #: The contract holds for other engines, too.
 _FILTER = "not jetstream and not memory"
 #: A mutant may take as many times as long as the original, and some seconds.
-_PATIENCE, _MORE = 4, 30.0
+_PATIENCE, _MORE = 2, 20.0
 
 #: Lines that are shown of tests that fail on the original.
 _LAST = 30

@@ -55,6 +55,30 @@ def test_all_that_wait_wake(path: pathlib.Path, env: Environment, children: Chil
         assert woke - began < 1e9
 
 
+@pytest.mark.parametrize("how", ["seek", "nack", "requeue"])
+def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: Children, how: str) -> None:
+    sub, control = env.new_subscriber("sub"), env.open_control()
+    env.new_publisher().send(b"again")
+    held = sub.get(timeout=0)
+    assert held is not None
+    if how == "requeue":
+        held.reject("not now")
+    child = children.new()
+    child.do(support.open_subscriber, path)
+    child.start(receive, 30)
+    support.wait_until_asleep(child, path)
+    began = time.monotonic_ns()
+    if how == "seek":
+        sub.seek("first")
+    elif how == "nack":
+        held.nack()
+    else:
+        control.dead_letters("sub").requeue()
+    data, woke = child.returned()
+    assert data == b"again"
+    assert woke - began < 1e9
+
+
 def wait_idly(here: Here, timeout: float) -> float:
     def used() -> float:
         usage = resource.getrusage(resource.RUSAGE_SELF)
