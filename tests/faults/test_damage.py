@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from persipubsub import Environment
+from persipubsub import Durability, Environment, QueueDamagedError
 from persipubsub.engine.local import board, doubt, files, format, pages
 from tests.faults import damage
 from tests.faults.crew import Hand
@@ -141,3 +141,21 @@ def test_a_message_that_is_not_where_its_id_leads_to_is_no_endless_loop(
     assert result.error.startswith("QueueDamagedError")
     assert f"message {lost}" in result.error
     assert result.checked == ([f"message {lost}: it is not where its id leads to"] if trusted else [])
+
+
+def test_a_subscriber_whose_name_was_overwritten_is_found(queue_path: pathlib.Path) -> None:
+    """As a power cut leaves it with durability "process": a sector of zeros, where LMDB sees an empty key."""
+    with Environment(queue_path) as env:
+        env.new_control({"the-one", "yours"}, durability=Durability.PROCESS)
+    data = queue_path / "data.mdb"
+    content = bytearray(data.read_bytes())
+    # A node of a leaf page: sizes and flags (8 bytes), the key, the value.
+    at = content.find(b"the-one")
+    while at >= 0:
+        node = at - 8
+        if int.from_bytes(content[at - 2 : at], "little") == len("the-one"):
+            content[node + 6 : at] = bytes(2)
+        at = content.find(b"the-one", at + 1)
+    data.write_bytes(content)
+    with pytest.raises(QueueDamagedError, match="its record was overwritten"), Environment(queue_path) as env:
+        env.open_control()

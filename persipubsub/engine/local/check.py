@@ -24,8 +24,9 @@ from persipubsub.engine.local.living import Messages, is_doomed
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.translate import UNREADABLE, unreadable
 from persipubsub.engine.local.work import Work
-from persipubsub.errors import PersipubsubError
+from persipubsub.errors import IdentifierError, PersipubsubError
 from persipubsub.limits import Retention
+from persipubsub.names import encode_name
 
 #: The payload or the metadata of a message is not what was sent.
 CHECKSUM = "it does not agree with its checksum"
@@ -43,6 +44,7 @@ def check(store: Store) -> list[Finding]:
             positions: dict[int, int] = {}
             holders: dict[int, int] = {}
             there = roster.names(work)
+            findings.extend(_names(there))
             ready = [identifier for identifier in there if work.can_read(identifier)]
             for identifier in ready:
                 findings.extend(_subscriber(Desk(work, identifier), positions, holders))
@@ -55,6 +57,15 @@ def check(store: Store) -> list[Finding]:
         except PersipubsubError as error:
             findings.append(Finding("queue", str(error)))
     return findings
+
+
+def _names(identifiers: list[str]) -> Iterator[Finding]:
+    for identifier in identifiers:
+        try:
+            encode_name(identifier, "identifier")
+        except IdentifierError as error:
+            # Without this it would pass for a subscriber that was added just now: its sub-database is not there.
+            yield Finding(f"subscriber {identifier!r}", f"its record was overwritten: {error}")
 
 
 def _messages(work: Work) -> Iterator[Finding]:
