@@ -173,6 +173,8 @@ def test_no_process_outlives_the_demo(folder: pathlib.Path, tmp_path: pathlib.Pa
 
 
 def test_ctrl_c_ends_the_demo_quietly(folder: pathlib.Path) -> None:
+    for number in range(5000):  # it must not be over before the interrupt comes
+        (folder / f"more-{number}").write_bytes(b"%d" % number)
     process = subprocess.Popen(
         [sys.executable, "-m", "persipubsub.cli", "demo", str(folder)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"},

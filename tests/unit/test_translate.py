@@ -46,7 +46,7 @@ def test_a_translation_names_the_queue_and_the_cause(kind: type[lmdb.Error]) -> 
         (errno.EFBIG, errors.StorageFullError),
         (errno.EACCES, errors.QueuePermissionError),
         (errno.EPERM, errors.QueuePermissionError),
-        (errno.EROFS, errors.QueuePermissionError),
+        (errno.EROFS, errors.StorageError),
         (errno.EIO, errors.StorageError),
         (0, errors.StorageError),
     ],

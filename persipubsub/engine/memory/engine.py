@@ -21,6 +21,7 @@ _CAPABILITIES = Capabilities(persistent=False, shared_between_processes=False, v
 class MemoryEngine(Administration):
     """Operations of one open queue, for one owner; safe to call from any thread.
 
+    >>> from persipubsub.limits import SubscriberSettings
     >>> with contextlib.closing(open_memory(None, create=Settings())) as engine:
     ...     engine.add_subscriber("a", SubscriberSettings(), "latest")
     ...     engine.put([Entry(data=b"hello", size=5)])
@@ -245,6 +246,7 @@ class MemoryEngine(Administration):
     def _settle_and_put(
         self, state: State, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry], now: Now
     ) -> None:
+        publish.check_sizes(state, outgoing)
         settle.settle(state, state.subscriber(identifier), receipts, now)
         if outgoing:
             publish.put(state, outgoing, now)

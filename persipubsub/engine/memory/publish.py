@@ -60,7 +60,7 @@ class _Tally:
 
 def put(state: State, entries: Sequence[Entry], now: Now) -> list[int]:
     """Store ``entries`` and return their ids; when it raises, nothing was changed."""
-    _check_each(state, entries)
+    check_sizes(state, entries)
     ids, fresh = _assign_ids(state, entries, now)
     is_routed = bool(state.subscribers) or state.settings.retention is Retention.LOG
     room = _find_room(state, list(fresh.values()) if is_routed else [], now)
@@ -91,7 +91,11 @@ def prune_dangling(state: State, now: Now) -> int:
     return len(timed_out) + state.sweep(state.messages.ids.copy())
 
 
-def _check_each(state: State, entries: Sequence[Entry]) -> None:
+def check_sizes(state: State, entries: Sequence[Entry]) -> None:
+    """Refuse what is too large, which depends on nothing but the settings: so before anything else.
+
+    :raise MessageTooLargeError: one of them is
+    """
     largest = state.settings.max_message_bytes
     for entry in entries:
         if entry.size > largest:
