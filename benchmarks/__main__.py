@@ -38,7 +38,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--folder", type=Path, help="where queues are kept: on the disk that is to be measured")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    made.add_argument("--from-json", type=Path, metavar="FILE", help="measure nothing, report on these figures")
+    made.add_argument(
+        "--from-json",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="measure nothing, report on these figures; those of a later file stand in place of those of an earlier",
+    )
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the page there")
     made.add_argument("--plots", type=Path, metavar="FOLDER", help="draw plots there")
     made.add_argument(
@@ -74,7 +81,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _results(arguments: argparse.Namespace) -> Results:
     if arguments.from_json:
-        return msgspec.json.decode(arguments.from_json.read_bytes(), type=Results)
+        results, *longer = [msgspec.json.decode(path.read_bytes(), type=Results) for path in arguments.from_json]
+        for other in longer:
+            results.replace(other)
+        return results
     return run(
         contestants(systems.choose(arguments.systems or (systems.QUICK if arguments.quick else ["all"]))),
         _workloads(arguments),

@@ -53,11 +53,14 @@ def facts(results: Results) -> list[str]:
     versions: dict[str, str] = {}
     for record in results.systems.values():
         versions.update(record.versions)
-    rounds = f"{results.rounds} round{'s' if results.rounds != 1 else ''} ({results.size})"
     packages = "".join(f", {name} {version}" for name, version in versions.items() if name != "lmdb")
     where = f"{machine.memory_gib:g} GiB, {machine.system}, queues on {machine.file_system}"
+    others: dict[str, list[str]] = {}
+    for figure, how in results.elsewhere.items():
+        others.setdefault(how, []).append(figure.partition(".")[0])
     return [
-        f"{machine.date}, revision {machine.revision}, {rounds}, load {machine.load:g} at the start",
+        results.how,
+        *(f"{', '.join(dict.fromkeys(names))}: {how}" for how, names in others.items()),
         f"{machine.processor}, {machine.processors} processors, {where}",
         f"{machine.python}, {machine.lmdb}{packages}",
     ]

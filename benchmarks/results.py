@@ -48,11 +48,29 @@ class Results(msgspec.Struct):
     values: dict[str, dict[str, list[float]]] = {}
     skipped: dict[str, dict[str, str]] = {}
     failures: list[Failure] = []
+    #: Figures that stem from another run: how that was made.
+    elsewhere: dict[str, str] = {}
 
     def add(self, system: str, found: dict[str, float]) -> None:
         """Add what a round found about a system."""
         for figure, value in found.items():
             self.values.setdefault(figure, {}).setdefault(system, []).append(value)
+
+    @property
+    def how(self) -> str:
+        """Say how often, how long and under what load it was measured."""
+        rounds = f"{self.rounds} round{'s' if self.rounds != 1 else ''} ({self.size})"
+        return (
+            f"{self.machine.date}, revision {self.machine.revision}, {rounds}, load {self.machine.load:g} at the start"
+        )
+
+    def replace(self, other: "Results") -> None:
+        """Take the figures of another run in place of one's own, for all systems: ratios stay within one run."""
+        for figure, values in other.values.items():
+            self.values[figure] = values
+            self.elsewhere[figure] = other.how
+        self.skipped.update(other.skipped)
+        self.failures += other.failures
 
     def spread(self, figure: str, system: str) -> Spread | None:
         """Return median, minimum and maximum; ``None`` if there are no values."""

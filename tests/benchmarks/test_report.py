@@ -141,6 +141,20 @@ def test_the_page_is_made_from_saved_figures(results: Results, tmp_path: Path) -
     assert (folder / "send-light.svg").read_bytes() == before
 
 
+def test_figures_of_a_longer_run_stand_in_place(results: Results, tmp_path: Path) -> None:
+    short, long, page = tmp_path / "short.json", tmp_path / "long.json", tmp_path / "page.md"
+    short.write_bytes(msgspec.json.encode(send(results)))
+    longer = msgspec.structs.replace(send(results), size="full", rounds=7)
+    longer.values = {"send.rate": {"ours-process": [123_456.0]}}
+    long.write_bytes(msgspec.json.encode(longer))
+    assert command.main(["--from-json", str(short), str(long), "--markdown", str(page)]) == 0
+    shown = page.read_text(encoding="utf-8")
+    assert "123,456" in shown
+    assert "- send: " in shown
+    assert "7 rounds (full)" in shown
+    assert "0.50 x floor-process" not in shown
+
+
 @pytest.mark.parametrize("path", pages.texts(pages.results_of()), ids=lambda path: path.name)
 def test_the_documentation_shows_the_figures_of_its_file(path: Path) -> None:
     again = "run python -m benchmarks --from-json docs/benchmarks.json --docs"
