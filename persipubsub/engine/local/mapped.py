@@ -145,6 +145,14 @@ class Mapped(abc.ABC):
                 self._reopen(writable_map=False)
             self.space.is_backed = False
 
+    def has_room(self, transaction: int, payload: int, makes_room: bool) -> bool:
+        """Tell whether a transaction that has begun has its pages, though others may have written since the last one.
+
+        False also where pages were added: then ``reserve`` looks for dead readers, between transactions.
+        """
+        last_page = self.env.info()["last_pgno"]
+        return last_page <= self._last_page and self.space.covers_from(last_page, transaction, payload, makes_room)
+
     def _sweep_readers(self) -> None:
         """Free the places of dead readers if pages were added: for the sake of those, old ones are not used again."""
         last_page = self.env.info()["last_pgno"]

@@ -60,6 +60,11 @@ class Space:
         self._end, self._next = end, transaction + 1
         return True
 
+    def covers_from(self, last_page: int, transaction: int, payload: int, makes_room: bool) -> bool:
+        """Tell the same of a transaction that begins where ``last_page`` is the last page in use."""
+        self._end, self._next = (last_page + 1) * self._page_size, transaction
+        return self.covers(transaction, payload, makes_room)
+
     def ensure(self, env: lmdb.Environment, payload: int, free_bytes: Callable[[], int], *, makes_room: bool) -> None:
         """Make sure that a transaction storing ``payload`` bytes finds its pages allocated, or at least free ones.
 

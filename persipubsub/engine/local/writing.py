@@ -327,7 +327,7 @@ class Writer:
         txn = store.begin_writing()
         try:
             number = txn.id()
-            if not store.space.covers(number, payload, makes_room):
+            if not store.space.covers(number, payload, makes_room) and not store.has_room(number, payload, makes_room):
                 txn.abort()
                 number = 0
                 store.reserve(payload, makes_room)
