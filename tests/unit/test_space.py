@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from persipubsub import Durability, Environment, StorageFullError
+from persipubsub import Durability, Environment, StorageError, StorageFullError
 
 
 @pytest.mark.parametrize("durability", list(Durability))
@@ -45,3 +45,39 @@ def test_full_without_posix_fallocate(tmp_path: pathlib.Path, monkeypatch: pytes
                 publisher.send(mebibyte)
         with subscriber.receive(timeout=0) as data:
             assert data == b"before"
+
+
+def test_large_messages_into_pages_never_used(tmp_path: pathlib.Path) -> None:
+    """Zeros are written where a message is going to be: they must not come over anything that is there."""
+    sizes = [16 * 1024, 100, 1 << 20, 3 << 20, 70_000, 1, 17_000, 5 << 20]
+    messages = [bytes((number % 255 + 1,)) * sizes[number % len(sizes)] for number in range(40)]
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a", "late"}, durability=Durability.PROCESS)
+        publisher, subscriber, late = env.new_publisher(), env.new_subscriber("a"), env.new_subscriber("late")
+        for number, data in enumerate(messages):
+            publisher.send(data)
+            if number % 3 == 0:  # holes inside of the file, which large messages use, too
+                with subscriber.receive(timeout=0) as taken, late.receive(timeout=0) as too:
+                    assert taken == too == messages[number // 3]
+        assert len(list(iter(lambda: late.get(timeout=0), None))) == len(messages) - 14
+        left = [message.data for message in iter(lambda: subscriber.get(timeout=0), None)]
+        assert left == messages[len(messages) - len(left) :]
+        assert control.check() == []
+
+
+def test_a_disk_that_fails_under_a_large_message(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(5, "Input/output error")
+
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a"}, durability=Durability.PROCESS)
+        publisher, subscriber = env.new_publisher(), env.new_subscriber("a")
+        publisher.send(b"before")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", fail)
+            with pytest.raises(StorageError, match="Input/output error"):
+                publisher.send(bytes(1 << 20))
+        publisher.send(b"after")
+        assert [subscriber.get(timeout=0).data for _ in range(2)] == [b"before", b"after"]  # type: ignore[union-attr]
+        assert subscriber.get(timeout=0) is None
+        assert control.check() == []

@@ -20,6 +20,7 @@ from persipubsub.engine.local import doom
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.operations import Operation
 from persipubsub.engine.local.sharing import Sharing, WithdrawnError
+from persipubsub.engine.local.space import LARGE
 from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
@@ -333,6 +334,8 @@ class Writer:
                 store.reserve(payload, makes_room)
                 txn = store.begin_writing()
                 number = txn.id()
+            if payload >= LARGE:
+                store.space.touch(store.env, payload)
             opened = store.handles.opened_in(txn)
             recent, store.recent = store.recent, None
             if recent is not None and recent.number + 1 == number:
