@@ -9,10 +9,10 @@ import pytest
 
 from persipubsub import Backoff, Environment, Message, Worker
 from persipubsub.serializers import json_dumps, json_loads
-from tests.contract.support import FakeClock, Queue, eventually, rest
+from tests.contract.support import FakeClock, Queue, rest
 from tests.examples.support import checks, page_of, rows_of, run
 from tests.process import support
-from tests.process.support import Children
+from tests.process.support import Children, wait_until
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def work(queue: Queue, handler: Callable[[Message[Any]], object], until: Callabl
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
-        eventually(until)
+        wait_until(until, "the worker has done its work")
     finally:
         worker.stop()
         thread.join(30)

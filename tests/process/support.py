@@ -46,12 +46,24 @@ def _start_forkserver() -> None:
             os.environ[_MEASURED] = measured
 
 
+def eventually(condition: Callable[[], object], bound: float = BOUND) -> bool:
+    """Look until ``condition`` is true, for at most ``bound`` seconds; return whether it became so."""
+    deadline, pause = time.monotonic() + bound, 0.001
+    while True:
+        # A process that was kept from running beyond the deadline looks once more.
+        last = time.monotonic() >= deadline
+        if condition():
+            return True
+        if last:
+            return False
+        time.sleep(pause)
+        # Who waits long looks seldom: on a busy machine the others need the processor.
+        pause = min(pause * 1.1, 0.02)
+
+
 def wait_until(condition: Callable[[], object], what: str, bound: float = BOUND) -> None:
     """Look until ``condition`` is true; fail when it does not become so."""
-    deadline = time.monotonic() + bound
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {bound:g} s: {what}"
-        time.sleep(0.001)
+    assert eventually(condition, bound), f"not within {bound:g} s: {what}"
 
 
 # -- processes --------------------------------------------------------------------------------------
@@ -133,7 +145,11 @@ class Child:
 
     def is_busy(self) -> bool:
         """Tell whether nothing has come from the step yet."""
-        return not self._pipe.poll(0)
+        return not self.answers(0)
+
+    def answers(self, bound: float) -> bool:
+        """Wait so many seconds at most until something has come from the step; return whether it has."""
+        return self._pipe.poll(bound)
 
     def do(self, step: Step, *arguments: Any) -> Any:
         """Do a step and return what it returned."""
