@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from persipubsub.engine.local import opening  # noqa: F401 - loaded before the processes are forked
 from tests.process.support import measure_no_more
@@ -78,6 +78,14 @@ class Hand:
             except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
                 answer = None, error
             pipe.send(answer)
+
+    def __enter__(self) -> Self:
+        """Give it for a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.end()
 
     def end(self) -> None:
         """End the process."""
