@@ -134,7 +134,7 @@ def stuck(trial: Trial) -> None:
         for _, _, began, ended, said in errors:  # once it goes on, it may be another one who writes
             late = ended - (signalled if interrupted else began + LOCK_TIMEOUT)
             trial.note("latest s", late)
-            trial.expect(late <= LATE, f"{name}: {said!r} came {late:.2f} s late")
+            trial.expect_soon(late, LATE, f"{name}: {said!r} came {late:.2f} s late")
             trial.expect(
                 said == "interrupted" if interrupted else ended > until or f"process {stopped.pid} " in said,
                 f"{name}: {said!r}",
