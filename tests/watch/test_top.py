@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from persipubsub.watch.top.confirm import Confirm
 from persipubsub.watch.top.detail import QueueScreen
 from persipubsub.watch.top.rows import columns, rows
 from persipubsub.watch.watching import Watch
-from tests.process.support import BOUND
+from tests.process.support import BOUND, wait_until
 from tests.watch.support import Elsewhere, Stuck, fill, statistics, subscriber
 
 Test = Callable[["Top"], Coroutine[Any, Any, None]]
@@ -81,6 +82,9 @@ def root() -> Iterator[Path]:
         fill(Path(folder) / "orders")
         QueueManager(folder).create("frames", subscriber_ids={"archive"}).close()
         yield Path(folder)
+        # A look that was under way at the end makes files in the folder that is removed now.
+        readers = {"watch orders", "watch frames"}
+        wait_until(lambda: not readers.intersection(thread.name for thread in threading.enumerate()), "nobody looks")
 
 
 def test_all_that_matters_fits_into_80_columns(root: Path) -> None:
