@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -31,13 +32,22 @@ def _scripts() -> list[str]:
     return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
 
 
+#: Not those that the system gives to clients: one that tries to reach a server which is away could be given, and so
+#: connect itself to, the very port that the server wants back.
+_PORTS = range(10_000, 32_768)
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody uses at this moment."""
+    found: list[int] = []
+    chance = random.SystemRandom()
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        while len(found) < count:
+            port, holder = chance.choice(_PORTS), stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                holder.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 class Server:
@@ -50,7 +60,8 @@ class Server:
         self.name = name
         self.host = host
         self.address = "127.0.0.1" if host is None else host.address
-        self.port, self.monitor_port = (port or free_ports(1)[0]), free_ports(1)[0]
+        free, self.monitor_port = free_ports(2)
+        self.port = port or free
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -128,7 +139,8 @@ class Cluster:
     def __init__(self, folder: Path, extra: str = "", hosts: Sequence[Host] | None = None) -> None:
         """Write the configurations; without hosts of their own all are on the loopback."""
         names = ("a", "b", "c")
-        routes, ports = free_ports(3), free_ports(3)
+        ports = free_ports(6)
+        routes, ports = ports[:3], ports[3:]
         machines: Sequence[Host | None] = hosts or [None] * 3
         addresses = ["127.0.0.1" if host is None else host.address for host in machines]
         known = ", ".join(f"nats://{address}:{port}" for address, port in zip(addresses, routes, strict=True))
