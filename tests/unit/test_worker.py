@@ -24,7 +24,7 @@ from persipubsub import (
 )
 from tests.process.support import wait_until
 
-BOUND = 30.0
+BOUND = 60.0
 SOON = Backoff(first=0.001, longest=0.01)
 _NUMBERS = itertools.count()
 
