@@ -23,8 +23,8 @@ from tests.hazards import (
     stuck,
     trials,
 )
-from tests.hazards.trials import Attempt
-from tests.process.support import patiently
+from tests.hazards.trials import Attempt, Trial
+from tests.process.support import TRIES, patiently
 
 
 def plant_here(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
@@ -101,6 +101,18 @@ def test_hazards_find(tmp_path: pathlib.Path, attempt: Attempt, number: int, bug
         if finding in findings:
             break
     assert finding in findings
+
+
+@pytest.mark.parametrize("times", [TRIES - 1, TRIES])
+def test_what_is_late_each_time_is_found(tmp_path: pathlib.Path, times: int) -> None:
+    left = iter(range(times))
+
+    def attempt(trial: Trial) -> None:
+        trial.folder.joinpath("used").mkdir()
+        trial.expect_soon(2.0 if next(left, None) is not None else 1.0, 1.0, "it came late")
+
+    found = trials.one(attempt, tmp_path / "trial", 7).findings
+    assert found == (["it came late"] if times == TRIES else [])
 
 
 def test_jumping_clock_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
