@@ -19,7 +19,7 @@ from persipubsub.engine.local import files, waiting
 from persipubsub.engine.local.board import IDLE, SLOTS
 
 #: Seconds within which anything happens that is awaited, also on a busy machine.
-BOUND = 60.0
+BOUND = 100.0
 #: Seconds that a lost wake-up costs whoever is to be patient.
 PATIENT = 600.0
 #: How often is tried what has to be done in a time that a busy machine may exceed.
