@@ -43,7 +43,7 @@ def main() -> None:
 
         tasks.send(job("add", 2, 3))  # celery: add.delay(2, 3)
         tasks.send(job("mail", to="ann"))  # celery: mail.delay(to="ann")
-        tasks.send(job("add", 4, 5), delay=0.5, expires_in=60)  # celery: add.apply_async((4, 5), countdown=…)
+        tasks.send(job("add", 4, 5), delay=2, expires_in=60)  # celery: add.apply_async((4, 5), countdown=…)
 
         def handle(message: Message[Any]) -> None:
             call = message.data

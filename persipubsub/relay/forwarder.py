@@ -186,12 +186,13 @@ class Forwarder:
         outgoing = self._target.outgoing(part, self._source.identity)
         with self._using(self._target):
             self._target.send(outgoing.drafts, _GLANCE if patiently else 0.0)
+        # Stored is stored, also if the source cannot be told of it: the next attempt finds them, and sends none.
+        self.tally.sent(len(outgoing.drafts), outgoing.payload)
         with self._using(self._source):
             self._source.settle(part)
         self._hand = self._hand[len(part) :]
         self._target.confirmed(last=not self._hand)
         tally = self.tally
-        tally.sent(len(outgoing.drafts), outgoing.payload)
         tally.repeated += outgoing.repeated
         tally.turned_back += outgoing.turned_back
         tally.expired += outgoing.expired

@@ -14,7 +14,7 @@ from persipubsub.engine.figures import SubscriberStatistics
 P = ParamSpec("P")
 
 #: Seconds within which anything happens that is awaited, also on a busy machine.
-BOUND = 30.0
+BOUND = 100.0
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

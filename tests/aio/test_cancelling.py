@@ -157,9 +157,15 @@ async def test_the_handler_of_a_timeout_sees_the_message_back(location: str) -> 
     async with aio.Environment(location) as env:
         pub, sub = await env.new_publisher(), await env.new_subscriber("a")
         await pub.send(b"frame")
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), sub.receive():
+
+        async def handle() -> None:
+            async with asyncio.timeout(None) as timeout, sub.receive():
+                # The time is over once the handler has the message.
+                timeout.reschedule(0)
                 await asyncio.Event().wait()
+
+        with pytest.raises(TimeoutError):
+            await handle()
         message = await sub.get(timeout=0)
         assert message is not None
         assert (message.delivery_count, message.last_error) == (2, "CancelledError")

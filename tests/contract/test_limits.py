@@ -15,7 +15,8 @@ from persipubsub import (
     SettingsError,
     Strategy,
 )
-from tests.contract.support import BOUND, Queue, eventually, ids_of, rest, run_all
+from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
+from tests.process.support import wait_until
 
 BOTH = pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
 REFUSING = pytest.mark.parametrize("strategy", [Strategy.REJECT, Strategy.BLOCK])
@@ -307,7 +308,7 @@ def test_closing_a_publisher_ends_its_wait(queue: Queue) -> None:
 
     thread = threading.Thread(target=publish)
     thread.start()
-    eventually(lambda: bool(pub._room._waiters))
+    wait_until(lambda: pub._room._waiters, "a publisher waits for room")
     pub.close()
     thread.join(BOUND)
     assert outcome == ["ClosedError"]

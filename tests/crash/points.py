@@ -150,10 +150,12 @@ def zygote(folder: pathlib.Path, mode: str) -> Iterator[Child]:
 def points_of(child: Child, folder: pathlib.Path, name: str, mode: str, durability: Durability) -> int:
     """Make ready for a scenario, run it whole, and return how many points it has."""
     child.do(prepare, folder, name, durability)
-    reached, count, findings = child.do(try_point, folder, mode, 0)
-    assert not reached
-    assert findings == []
-    assert count > 0
-    shutil.rmtree(folder / f"{mode}-0", ignore_errors=True)
-    number: int = count
-    return number
+    counts = []
+    # What is waited for takes more steps on a busy machine: the least is what comes each time.
+    for _ in range(3):
+        reached, count, findings = child.do(try_point, folder, mode, 0)
+        assert not reached
+        assert findings == []
+        assert count > 0
+        counts.append(int(count))
+    return min(counts)

@@ -13,7 +13,7 @@ from typing import Any
 from persipubsub import Control, Durability, Environment, HighWaterMark, Strategy
 from tests.crash import checker, failpoints, roles
 from tests.crash.journal import SUFFIX, Journal
-from tests.process.support import BOUND, Child, Children
+from tests.process.support import BOUND, Child, Children, eventually
 from tests.soak.protocol import percentile
 
 #: A point is reached for the nth time, at most this.
@@ -192,9 +192,7 @@ class Storm:
         return self._source.choice(pointless)
 
     def _wait(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and all(place.child.is_busy() for place in self._places):
-            time.sleep(0.001)
+        eventually(lambda: not all(place.child.is_busy() for place in self._places), seconds)
 
     def _check(self) -> None:
         self.findings += [f"after {self.kills} kills: {finding}" for finding in self.control.check()]

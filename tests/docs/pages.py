@@ -30,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 #: Seconds within which any output that a page shows must come.
-BOUND = 60.0
+BOUND = 100.0
 #: Languages that may be shown without being run or written.
 SHOWN_ONLY = {"text", "none", "ini", "toml", "c", "nginx", "yaml", "docker", "sql"}
 _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -9,10 +9,10 @@ import pytest
 
 from persipubsub import Backoff, Environment, Message, Worker
 from persipubsub.serializers import json_dumps, json_loads
-from tests.contract.support import FakeClock, Queue, eventually, rest
+from tests.contract.support import FakeClock, Queue, rest
 from tests.examples.support import checks, page_of, rows_of, run
 from tests.process import support
-from tests.process.support import Children
+from tests.process.support import BOUND, Children, wait_until
 
 
 @pytest.fixture
@@ -28,10 +28,10 @@ def work(queue: Queue, handler: Callable[[Message[Any]], object], until: Callabl
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
-        eventually(until)
+        wait_until(until, "the worker has done its work")
     finally:
         worker.stop()
-        thread.join(30)
+        thread.join(BOUND)
     assert not thread.is_alive()
 
 
@@ -95,21 +95,21 @@ def test_deciding_in_the_handler(tasks: Queue, clock: FakeClock) -> None:
 @checks("celery worker --concurrency 4", "a warm shutdown by SIGTERM")
 def test_workers(tasks: Queue) -> None:
     tasks.fill(4)
-    together = threading.Barrier(4, timeout=30)
+    together = threading.Barrier(4, timeout=BOUND)
     work(tasks, lambda message: together.wait(), lambda: tasks.lag("worker") == (0, 0, 0), concurrency=4)
     tasks.send(b"long")
     started, finish = threading.Event(), threading.Event()
 
     def handle(message: Message[Any]) -> None:
         started.set()
-        finish.wait(30)
+        finish.wait(BOUND)
 
     worker = Worker(handle, tasks.sub("worker"), grace=0)
     thread = threading.Thread(target=worker.run)
     thread.start()
-    assert started.wait(30)
+    assert started.wait(BOUND)
     worker.stop()
-    thread.join(30)
+    thread.join(BOUND)
     finish.set()
     assert rest(tasks.sub("worker")) == [b"long"]
     assert "--processes" in run("-m", "persipubsub.cli", "work", "--help").stdout

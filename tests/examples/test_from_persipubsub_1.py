@@ -178,7 +178,7 @@ def test_waking(tmp_path: Path, children: Children) -> None:
         child.start(support.get, support.BOUND)
         support.wait_until_asleep(child, env.path)
         env.new_publisher().send(b"1")
-        assert child.returned(5)[0] == b"1"
+        assert child.returned()[0] == b"1"
 
 
 @checks("one environment per process and queue, and no fork")

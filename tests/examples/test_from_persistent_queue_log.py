@@ -10,7 +10,7 @@ import pytest
 
 from persipubsub import ClosedError, Durability, Environment, Retention, SubscriberSettings
 from persipubsub.serializers import json_loads, msgpack_dumps, msgpack_loads
-from tests.contract.support import BOUND, Queue, eventually, rest
+from tests.contract.support import BOUND, Queue, rest
 from tests.examples.support import checks
 from tests.process import support
 from tests.process.support import Children
@@ -179,9 +179,9 @@ def test_stopping(shared: Environment) -> None:
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    eventually(lambda: support.armed_bells(shared.path) == 1)
+    support.wait_until(lambda: support.armed_bells(shared.path) == 1, "it waits")
     sub.close()
-    eventually(ended.is_set)
+    support.wait_until(ended.is_set, "it ends")
     waiting.join()
 
 

@@ -71,7 +71,7 @@ def test_consuming(logs: Queue) -> None:
     worker = persipubsub.Worker(handle, logs.sub("all"))
     thread = threading.Thread(target=worker.run)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert seen == list(range(1, 21))
 
 

@@ -54,12 +54,12 @@ def test_groups(stream: Queue) -> None:
 def test_reading_by_a_group(stream: Queue) -> None:
     stream.send(b"1", b"2", b"3")
     sub = stream.sub("group")
-    messages = sub.get_many(2, timeout=5)
+    messages = sub.get_many(2, timeout=60)
     figures = stream.figures("group")
     assert (figures.leased, figures.lag, [owner.leased for owner in figures.owners or ()]) == (2, 3, [2])
     messages[0].ack()
     assert sub.ack(ids_of(messages)) == 1
-    with sub.receive_many(10, timeout=5) as payloads:
+    with sub.receive_many(10, timeout=60) as payloads:
         assert payloads == [b"3"]
     assert stream.figures("group").lag == 0
 

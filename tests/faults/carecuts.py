@@ -10,17 +10,17 @@ import pathlib
 import random
 import shutil
 import sys
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from persipubsub import Durability, Environment, PersipubsubError, QueueDamagedError, SubscriberSettings
 from persipubsub.care import import_queue, restore, salvage
 from persipubsub.cli import exporting
 from persipubsub.engine.local import files, opening
-from tests.faults import judging, powerloss
+from tests.faults import judging, powercut, powerloss
 from tests.faults.crew import Hand
 from tests.faults.judging import Snapshot
-from tests.faults.powercut import MANNERS, Cut, PowerCut
+from tests.faults.powercut import Cut
 from tests.faults.powerloss import RecordedLife, Verdict
 from tests.faults.recorder import Recorder
 
@@ -148,27 +148,17 @@ def cut_and_judge(
     possible = range(1, len(done.recorder.points))
     # Half of them where what was made appears.
     chosen = source.choices(possible, k=cuts // 2) + source.choices(possible[-_LAST:], k=cuts - cuts // 2)
-    hand = Hand(judging.another_boot)
-    cut = PowerCut(done.recorder)
-    try:
-        for number, point in cut.points():
-            for _ in range(chosen.count(number)):
-                if time.monotonic() > until or len(verdict.findings) >= enough:
-                    return verdict
-                manner = source.choice(MANNERS)
-                root = folder / "cut"
-                cut.build(root, manner, source)
-                where = Cut(number, point.name, manner, point.begun, point.done)
-                verdict.cuts += 1
-                try:
-                    findings = hand.do(_judge, root, done.name, done.source, done.target, done.damaged, where, verdict)
-                    verdict, found = findings
-                    verdict.findings += [f"{done.name}, {where}: {finding}" for finding in found]
-                except Exception as error:  # noqa: BLE001 - whatever it is, it should not have left the package
-                    verdict.findings.append(f"{done.name}, {where}: {type(error).__name__}: {error}")
-                shutil.rmtree(root)
-    finally:
-        hand.end()
+    with Hand(judging.another_boot) as hand:
+        for where, root in powercut.cuts(done.recorder, folder, Counter(chosen), source, until):
+            verdict.cuts += 1
+            try:
+                findings = hand.do(_judge, root, done.name, done.source, done.target, done.damaged, where, verdict)
+                verdict, found = findings
+                verdict.findings += [f"{done.name}, {where}: {finding}" for finding in found]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it should not have left the package
+                verdict.findings.append(f"{done.name}, {where}: {type(error).__name__}: {error}")
+            if len(verdict.findings) >= enough:
+                break
     return verdict
 
 
@@ -231,42 +221,31 @@ def cut_and_salvage(
     """
     source = random.Random(seed)
     verdict = Verdict()
-    #: The operations that had returned at the last sync.
-    synced = 0
     possible = [number for number, point in enumerate(life.recorder.points) if point.done]
-    chosen = sorted(source.choices(possible, k=cuts))
-    data = life.recorder.numbers_of(files.DATA)
-    hand = Hand(judging.another_boot)
-    cut = PowerCut(life.recorder)
-    try:
-        for number, point in cut.points():
-            for _ in range(chosen.count(number)):
-                if time.monotonic() > until or len(verdict.findings) >= enough:
-                    return verdict
-                manner = source.choice(MANNERS)
-                root = folder / "cut"
-                cut.build(root, manner, source)
-                where = Cut(number, point.name, manner, point.begun, point.done)
-                verdict.cuts += 1
-                try:
-                    refused, saved, found = hand.do(
-                        _salvage, root / powerloss.WHERE, root / TARGET, life.sent, _sure(life, synced, where)
-                    )
-                    verdict.refused += refused
-                    verdict.saved += saved
-                    verdict.findings += [f"{where}: {finding}" for finding in found]
-                except Exception as error:  # noqa: BLE001 - whatever it is, it should not have left the package
-                    verdict.findings.append(f"{where}: {type(error).__name__}: {error}")
-                shutil.rmtree(root)
-            if data.intersection(point.durable_files):
-                synced = point.done
-    finally:
-        hand.end()
+    chosen = Counter(source.choices(possible, k=cuts))
+    with Hand(judging.another_boot) as hand:
+        for where, root in powercut.cuts(life.recorder, folder, chosen, source, until):
+            verdict.cuts += 1
+            try:
+                refused, saved, found = hand.do(
+                    _salvage, root / powerloss.WHERE, root / TARGET, life.sent, _sure(life, where)
+                )
+                verdict.refused += refused
+                verdict.saved += saved
+                verdict.findings += [f"{where}: {finding}" for finding in found]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it should not have left the package
+                verdict.findings.append(f"{where}: {type(error).__name__}: {error}")
+            if len(verdict.findings) >= enough:
+                break
     return verdict
 
 
-def _sure(life: RecordedLife, synced: int, cut: Cut) -> set[int]:
+def _sure(life: RecordedLife, cut: Cut) -> set[int]:
     """Return the messages that were there at the last sync, and ever since."""
+    data = life.recorder.numbers_of(files.DATA)
+    before = reversed(life.recorder.points[1 : cut.point])
+    #: The operations that had returned at that sync.
+    synced = next((point.done for point in before if data.intersection(point.durable_files)), 0)
     kept = [{message_id for message_id, _ in shot[3]} for shot in life.snapshots[max(1, synced) : cut.begun + 1]]
     return set.intersection(*kept) if kept and synced else set()
 

@@ -5,10 +5,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from persipubsub.engine.local import opening  # noqa: F401 - loaded before the processes are forked
-from tests.process.support import measure_no_more
+from tests.process.support import BOUND, measure_no_more
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -24,7 +24,7 @@ class HungError(Exception):
 class Hand:
     """One process that does one thing after another."""
 
-    def __init__(self, prepare: Callable[[], None] = lambda: None, bound: float = 30.0) -> None:
+    def __init__(self, prepare: Callable[[], None] = lambda: None, bound: float = BOUND) -> None:
         """Call ``prepare`` first of all in each new process; nothing may take longer than ``bound`` seconds."""
         self._prepare = prepare
         self._bound = bound
@@ -46,7 +46,7 @@ class Hand:
         try:
             result, error = self._pipe.recv()
         except EOFError:
-            self._process.join(10)
+            self._process.join(BOUND)
             code = self._process.exitcode
             self.end()
             raise DiedError(signal.Signals(-code).name if code and code < 0 else f"exit {code}") from None
@@ -79,10 +79,18 @@ class Hand:
                 answer = None, error
             pipe.send(answer)
 
+    def __enter__(self) -> Self:
+        """Give it for a block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process."""
+        self.end()
+
     def end(self) -> None:
         """End the process."""
         if self._process is not None:
             self._process.kill()
-            self._process.join(10)
+            self._process.join(BOUND)
             self._pipe.close()
             self._process = None

@@ -9,7 +9,9 @@ import dataclasses
 import os
 import pathlib
 import random
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterator, Mapping
 
 from tests.faults.recorder import SECTOR, Point, Recorder
 
@@ -65,6 +67,27 @@ class Cut:
     def __str__(self) -> str:
         """Return how to name it in a finding."""
         return f"cut {self.name} (point {self.point}, {self.done} operations done), unsynced writes: {self.manner}"
+
+
+def cuts(
+    recorder: Recorder, folder: pathlib.Path, times: Mapping[int, int], source: random.Random, until: float
+) -> Iterator[tuple[Cut, pathlib.Path]]:
+    """Cut the power while something is recorded, and each time give what may be left, in a folder below ``folder``.
+
+    :param times: how often at which points
+    :param until: a moment of the monotonic clock at which it ends
+    """
+    power, root = PowerCut(recorder), folder / "cut"
+    for number, point in power.points():
+        for _ in range(times.get(number, 0)):
+            if time.monotonic() > until:
+                return
+            manner = source.choice(MANNERS)
+            power.build(root, manner, source)
+            try:
+                yield Cut(number, point.name, manner, point.begun, point.done), root
+            finally:
+                shutil.rmtree(root)
 
 
 class PowerCut:

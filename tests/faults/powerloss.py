@@ -6,9 +6,7 @@ import itertools
 import os
 import pathlib
 import random
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -17,10 +15,10 @@ import lmdb
 
 from persipubsub import Durability, Environment, Message, SubscriberSettings
 from persipubsub.engine.local import opening, syncing
-from tests.faults import judging
+from tests.faults import judging, powercut
 from tests.faults.crew import Hand
 from tests.faults.judging import Found, Snapshot
-from tests.faults.powercut import MANNERS, Cut, PowerCut
+from tests.faults.powercut import Cut
 from tests.faults.recorder import Recorder
 from tests.faults.shim import SYNCS, Call, Refusal
 
@@ -266,24 +264,13 @@ def cut_and_judge(
     verdict = Verdict()
     possible = [number for number, point in enumerate(life.recorder.points) if number and point.calls >= after]
     each = max(1, -(-states // len(possible)))
-    chosen = set(source.sample(possible, min(len(possible), states)))
-    hand = Hand(judging.another_boot)
-    cut = PowerCut(life.recorder)
-    try:
-        for number, point in cut.points():
-            for _ in range(each if number in chosen else 0):
-                if time.monotonic() > until or len(verdict.findings) >= enough:
-                    return verdict
-                manner = source.choice(MANNERS)
-                root = folder / "cut"
-                cut.build(root, manner, source)
-                where = Cut(number, point.name, manner, point.begun, point.done)
-                verdict.cuts += 1
-                for finding in judge(life, where, root / WHERE, hand, verdict):
-                    verdict.findings.append(f"{where}: {finding}")
-                shutil.rmtree(root)
-    finally:
-        hand.end()
+    chosen = dict.fromkeys(source.sample(possible, min(len(possible), states)), each)
+    with Hand(judging.another_boot) as hand:
+        for where, root in powercut.cuts(life.recorder, folder, chosen, source, until):
+            verdict.cuts += 1
+            verdict.findings += [f"{where}: {found}" for found in judge(life, where, root / WHERE, hand, verdict)]
+            if len(verdict.findings) >= enough:
+                break
     return verdict
 
 

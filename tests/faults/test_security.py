@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -23,7 +22,7 @@ from persipubsub import (
 )
 from persipubsub.engine.local import files, locks
 from tests.faults.crew import Hand
-from tests.hazards.security import plant, wrong_modes
+from tests.hazards.security import deploy, plant, wrong_modes
 
 NOBODY = 65_534
 
@@ -52,24 +51,13 @@ def nobody() -> Iterator[Hand]:
     hand.end()
 
 
-def with_umask(umask: int, path: pathlib.Path, **settings: Any) -> None:
-    before = os.umask(umask)
-    try:
-        with Environment(path) as env:
-            env.new_control({"a"}, **settings)
-            env.new_publisher().send(b"secret")
-            env.new_subscriber("a").fileno()
-    finally:
-        os.umask(before)
-
-
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 @pytest.mark.parametrize("durability", list(Durability))
 @pytest.mark.parametrize("group", [False, True])
 def test_modes_are_those_of_the_deployment(
     queue_path: pathlib.Path, umask: int, durability: Durability, group: bool
 ) -> None:
-    with_umask(umask, queue_path, durability=durability, group_access=group)
+    deploy(queue_path, umask, durability=durability, group_access=group)
     assert wrong_modes(queue_path, group) == []
 
 
@@ -125,7 +113,7 @@ def test_a_group_shares_what_was_deployed_for_it(shared: pathlib.Path) -> None:
     path = shared / "queue"
     member = Hand(become_member)
     try:
-        with_umask(0o077, path, group_access=True, durability=Durability.PROCESS)
+        deploy(path, 0o077, group_access=True, durability=Durability.PROCESS)
         for found in [path, *path.rglob("*")]:
             os.chown(found, -1, 54_322)
             found.chmod(0o2770 if found.is_dir() else 0o660)
@@ -154,7 +142,7 @@ def test_what_was_planted_beside_is_left_alone(shared: pathlib.Path, nobody: Han
     nobody.do(plant_beside, path)
     for left in shared.iterdir():
         os.utime(left, (0, 0), follow_symlinks=False)
-    with_umask(0, path)
+    deploy(path, 0)
     with Environment(path) as env:
         assert env.open_control().check() == []
     assert pathlib.Path("/etc/passwd").exists()
@@ -182,7 +170,7 @@ def lock_everything(path: pathlib.Path) -> bool:
 
 
 def test_another_user_cannot_take_the_locks(shared: pathlib.Path, nobody: Hand) -> None:
-    with_umask(0, shared / "queue")
+    deploy(shared / "queue", 0)
     assert not nobody.do(lock_everything, shared / "queue")
 
 

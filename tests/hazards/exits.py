@@ -1,6 +1,7 @@
 """All ways out of a block, a loop, a coroutine and a batch: only what was handled to the end is acknowledged."""
 
 import asyncio
+import functools
 import os
 import pathlib
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 from persipubsub import Environment, Subscriber, SubscriberSettings, aio
 from tests.hazards.trials import Trial
-from tests.process.support import Here
+from tests.process.support import Here, eventually
 
 #: Who is handled so often without success is a dead letter.
 DELIVERIES = 3
@@ -49,6 +50,8 @@ EXITS: dict[str, tuple[Leave, bool]] = {
     "killed": (lambda message: os.kill(os.getpid(), 9), False),
 }
 DEADLY = ("_exit", "killed")
+#: A coroutine that is closed cannot wait until its message was given back: that is done meanwhile.
+LATER = ("in_a_coroutine", "GeneratorExit")
 
 
 def in_a_block(path: pathlib.Path, leave: Leave) -> None:
@@ -123,6 +126,12 @@ def handle_once(here: Here, path: pathlib.Path, form: str, way: str) -> str:
     return ""
 
 
+def is_given_back(env: Environment) -> bool:
+    """Tell whether nobody holds a message."""
+    (figures,) = env.open_control().statistics().subscribers
+    return figures.leased == 0
+
+
 def exits(trial: Trial) -> None:
     """Leave a handler in one of the ways until the message is done with, or a dead letter."""
     for form in FORMS:
@@ -140,6 +149,8 @@ def exits(trial: Trial) -> None:
                 else:
                     child.returned()
                 with Environment(path) as env:
+                    if (form, way) == LATER:
+                        eventually(functools.partial(is_given_back, env))
                     (figures,) = env.open_control().statistics().subscribers
                 wrong = (figures.settled > 0) != done and not (figures.dead and number == DELIVERIES - 1)
                 trial.expect(not wrong, f"{form}, {way}, {number}: wrongly settled")

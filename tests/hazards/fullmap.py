@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import resource
+import signal
 import time
 
 from persipubsub import Environment, StorageFullError
@@ -52,7 +53,7 @@ def view_for_ever(here: Here, path: pathlib.Path) -> None:
     """Read a message in a block until this process is killed."""
     with Environment(path) as env, env.new_subscriber("viewer").receive_view(timeout=BOUND) as view:
         here.tell(len(view or b""))
-        time.sleep(10 * BOUND)
+        signal.pause()
 
 
 def full(trial: Trial) -> None:

@@ -18,9 +18,11 @@ from tests.soak.protocol import Outcome
 #: Samples of a run; the first fifth is for warming up.
 SAMPLES = 50
 _WARM = SAMPLES // 5
-#: Openings until a visitor is warm, however long they take: the heap of a process that opens and closes a queue comes
-#: to its size (2.3 MiB more) in the first thousands, half of that in these.
+#: Openings until a visitor is warm: the heap of a process that opens and closes a queue comes to its size (2.3 MiB
+#: more) in the first thousands, half of that in these. Where they take long, the few in a short run add little.
 _VISITS = 1000
+#: The longest that a visitor warms up, in lengths of the run.
+_LONGEST = 10
 #: What the last fifth may have more than that after the warm-up, in the unit of each; they come and go a little.
 ALLOWED = {"memory KiB": 2048, "descriptors": 1, "threads": 0, "reader places": 2, "files": 2, "pages": 256}
 
@@ -114,8 +116,10 @@ def come_and_go(here: Here, path: pathlib.Path, seconds: float, seed: int) -> To
             control.statistics()
             control.remove_subscriber("guest")
 
+    until = time.monotonic() + _LONGEST * seconds
     for _ in range(_VISITS):
-        visit()
+        if time.monotonic() < until:
+            visit()
     for courses in sampled(seconds, use_of_this_process):  # noqa: B007 - the last state is returned
         visit()
         number += 1

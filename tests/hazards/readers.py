@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import threading
 import time
 from unittest import mock
@@ -25,8 +26,7 @@ def look_for_ever(here: Here) -> None:
     """Read a message in a block that never ends."""
     with here.sub.receive_view(timeout=BOUND) as view:
         here.tell(len(view))
-        while True:
-            time.sleep(1)
+        signal.pause()
 
 
 def churn(env: Environment, times: int) -> None:

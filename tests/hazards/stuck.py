@@ -87,16 +87,13 @@ def write_on(here: Here, path: pathlib.Path, name: str, where: str, nth: int) ->
             time.sleep(0.0005)
         here.tell(notes)
         # What nobody has failed to give back is seen while this process lives.
-        while not path.with_name("seen").exists():
-            time.sleep(0.005)
+        support.wait_until(path.with_name("seen").exists, "what was found is judged")
     return notes
 
 
 def await_words(trial: Trial, names: list[str]) -> None:
     """Wait until each of them has met an error or an interrupt; that nobody has is found by the judgement."""
-    deadline = time.monotonic() + support.BOUND
-    while time.monotonic() < deadline and not all(trial.path.with_name(f"said by {name}").exists() for name in names):
-        time.sleep(0.01)
+    support.eventually(lambda: all(trial.path.with_name(f"said by {name}").exists() for name in names))
 
 
 def stuck(trial: Trial) -> None:
@@ -137,7 +134,7 @@ def stuck(trial: Trial) -> None:
         for _, _, began, ended, said in errors:  # once it goes on, it may be another one who writes
             late = ended - (signalled if interrupted else began + LOCK_TIMEOUT)
             trial.note("latest s", late)
-            trial.expect(late <= LATE, f"{name}: {said!r} came {late:.2f} s late")
+            trial.expect_soon(late, LATE, f"{name}: {said!r} came {late:.2f} s late")
             trial.expect(
                 said == "interrupted" if interrupted else ended > until or f"process {stopped.pid} " in said,
                 f"{name}: {said!r}",

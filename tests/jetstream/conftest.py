@@ -9,8 +9,9 @@ from persipubsub import Durability, Environment
 from tests.jetstream.servers import Server, running
 
 _NUMBERS = itertools.count()
-#: Seconds until a message of a dead process comes again: short, for the tests.
-ACK_WAIT = 1.0
+#: Seconds until a message of a dead process comes again: short, for the tests; but a busy machine must not let a living
+#: one be taken for dead.
+ACK_WAIT = 3.0
 
 Opened = Callable[..., Environment]
 

@@ -8,10 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
-_BOUND = 10.0
+from tests.process.support import eventually
+
 _TOOLS = ("ip", "unshare", "nsenter")
 
 
@@ -38,11 +38,9 @@ class Host:
         self.address = f"10.77.0.{number}"
         self._cable = f"cable{number}"
         self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
-        deadline = time.monotonic() + _BOUND
-        while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
-            if time.monotonic() > deadline:
-                raise RuntimeError("the network namespace never came")
-            time.sleep(0.01)
+        own, its = (f"/proc/{pid}/ns/net" for pid in ("self", self._holder.pid))
+        if not eventually(lambda: os.readlink(its) != os.readlink(own)):
+            raise RuntimeError("the network namespace never came")
         pid = str(self._holder.pid)
         ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", pid)
         ip("link", "set", self._cable, "master", "bridge", "up")

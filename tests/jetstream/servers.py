@@ -4,20 +4,19 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from tests.jetstream.network import Host
-
-BOUND = 60.0
+from tests.process.support import BOUND, eventually
 
 
 def binary() -> str:
@@ -33,22 +32,22 @@ def _scripts() -> list[str]:
     return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("the condition never came")
-        time.sleep(0.02)
+#: Not those that the system gives to clients: one that tries to reach a server which is away could be given, and so
+#: connect itself to, the very port that the server wants back.
+_PORTS = range(10_000, 32_768)
 
 
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody uses at this moment."""
+    found: list[int] = []
+    chance = random.SystemRandom()
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        while len(found) < count:
+            port, holder = chance.choice(_PORTS), stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                holder.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 class Server:
@@ -61,7 +60,8 @@ class Server:
         self.name = name
         self.host = host
         self.address = "127.0.0.1" if host is None else host.address
-        self.port, self.monitor_port = (port or free_ports(1)[0]), free_ports(1)[0]
+        free, self.monitor_port = free_ports(2)
+        self.port = port or free
         self.folder = folder / name
         self.folder.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -87,12 +87,13 @@ class Server:
         command = [*(self.host.prefix if self.host else []), binary(), "-c", str(self.config)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + BOUND
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"nats-server did not start: {(self.folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.02)
+        eventually(lambda: self._answers() or self._has_ended())
+        if self._has_ended() or not self._answers():
+            raise RuntimeError(f"nats-server did not start: {(self.folder / 'log').read_text()[-2000:]}")
         return self
+
+    def _has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def _answers(self) -> bool:
         try:
@@ -138,7 +139,8 @@ class Cluster:
     def __init__(self, folder: Path, extra: str = "", hosts: Sequence[Host] | None = None) -> None:
         """Write the configurations; without hosts of their own all are on the loopback."""
         names = ("a", "b", "c")
-        routes, ports = free_ports(3), free_ports(3)
+        ports = free_ports(6)
+        routes, ports = ports[:3], ports[3:]
         machines: Sequence[Host | None] = hosts or [None] * 3
         addresses = ["127.0.0.1" if host is None else host.address for host in machines]
         known = ", ".join(f"nats://{address}:{port}" for address, port in zip(addresses, routes, strict=True))
@@ -167,17 +169,23 @@ class Cluster:
 
     def settle(self) -> None:
         """Wait until every living server knows a leader and all the others."""
-        deadline = time.monotonic() + BOUND
-        while True:
-            try:
-                metas = [server.varz("jsz").get("meta_cluster") or {} for server in self.servers if server.process]
-            except OSError:
-                metas = []
-            if metas and all(meta.get("leader") and meta.get("cluster_size") == 3 for meta in metas):
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the cluster found no leader: {metas}")
-            time.sleep(0.05)
+        if not eventually(self._is_settled):
+            raise RuntimeError(f"the cluster found no leader: {self._metas()}")
+
+    def _is_settled(self) -> bool:
+        metas = self._metas()
+        return bool(metas) and all(meta.get("leader") and meta.get("cluster_size") == 3 for meta in metas)
+
+    def _metas(self) -> list[dict[str, Any]]:
+        """Return what each living server says of the cluster."""
+        metas: list[dict[str, Any]] = []
+        for server in self.servers:
+            if server.process is not None:
+                try:
+                    metas.append(server.varz("jsz").get("meta_cluster") or {})
+                except OSError:
+                    metas.append({})
+        return metas
 
     def stop(self) -> None:
         """End all."""

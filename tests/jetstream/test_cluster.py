@@ -7,7 +7,8 @@ import pytest
 
 from persipubsub import Durability, Environment, UnsupportedByEngineError
 from tests.jetstream import storm
-from tests.jetstream.servers import Cluster, wait_for
+from tests.jetstream.servers import Cluster
+from tests.process.support import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +44,15 @@ def test_a_server_dies_while_messages_are_published_and_consumed(cluster: Cluste
         threads = [threading.Thread(target=work) for work in (publish, consume)]
         for thread in threads:
             thread.start()
-        wait_for(lambda: len(published) > 20)
+        wait_until(lambda: len(published) > 20, "it sends")
         victim = next(server for server in cluster.servers if server.name == leader_of(cluster, "killed"))
         victim.kill()
         before = len(published)
-        wait_for(lambda: len(published) > before + 20)
+        wait_until(lambda: len(published) > before + 20, "it sends on")
         victim.start()
         cluster.settle()
         before = len(published)
-        wait_for(lambda: len(published) > before + 20)
+        wait_until(lambda: len(published) > before + 20, "it sends on")
         over.set()
         for thread in threads:
             thread.join(60)

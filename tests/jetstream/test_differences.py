@@ -23,7 +23,7 @@ from persipubsub import (
 )
 from persipubsub.engine.jetstream.engine import CAPABILITIES
 from tests.jetstream.conftest import ACK_WAIT
-from tests.jetstream.servers import wait_for
+from tests.process.support import patiently, wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -264,16 +264,22 @@ def test_what_is_missing_is_refused_at_deployment(url: str, settings: dict[str, 
 
 def test_time(url: str) -> None:
     """Delays, expiry, the message timeout and the deduplication window, by the clocks of the servers and of ours."""
+    patiently(lambda factor: see_time(url.replace("?", f"-{factor:g}?"), factor))
+
+
+def see_time(url: str, factor: float) -> None:
+    """Let times pass, so many times longer than it needs where nothing else runs."""
+    mark = HighWaterMark(message_timeout=2 * factor)
     with Environment(url) as env:
-        env.new_control({"a"}, HighWaterMark(message_timeout=2), durability=PROCESS, deduplication_window=0.2)
+        env.new_control({"a"}, mark, durability=PROCESS, deduplication_window=0.2 * factor)
         pub, sub, control = env.new_publisher(), env.new_subscriber("a"), env.open_control()
-        delayed = pub.send(b"delayed", delay=0.4)
+        delayed = pub.send(b"delayed", delay=0.4 * factor)
         assert sub.get(timeout=0) is None
         assert control.statistics().subscribers[0].delayed == 1
         message = sub.get(timeout=20)
         assert message is not None
         assert (message.id, message.delivery_count) == (delayed, 1)
-        message.nack(delay=0.3, reason="later")
+        message.nack(delay=0.3 * factor, reason="later")
         assert sub.get(timeout=0) is None
         message = sub.get(timeout=20)
         assert message is not None
@@ -283,9 +289,9 @@ def test_time(url: str) -> None:
         pub.send(b"kept")
         first = pub.send(b"once", deduplication_id="d")
         assert pub.send(b"once", deduplication_id="d") == first
-        wait_for(lambda: pub.send(b"again", deduplication_id="d") != first)
+        wait_until(lambda: pub.send(b"again", deduplication_id="d") != first, "the time of deduplication is over")
         assert [each.data for each in sub.get_many(3, timeout=0)] == [b"kept", b"once", b"again"]
-        wait_for(lambda: control.statistics().messages == 0)
+        wait_until(lambda: control.statistics().messages == 0, "all is removed")
 
 
 def test_what_dies_of_crashes(env: Environment) -> None:
@@ -297,7 +303,10 @@ def test_what_dies_of_crashes(env: Environment) -> None:
         message = env.new_subscriber("a").get(timeout=20, lease=0.01)
         assert message is not None
         assert message.delivery_count == count
-    wait_for(lambda: env.new_subscriber("a").get(timeout=0) is None and control.statistics().subscribers[0].dead == 1)
+    wait_until(
+        lambda: env.new_subscriber("a").get(timeout=0) is None and control.statistics().subscribers[0].dead == 1,
+        "the message is dead",
+    )
     (dead,) = control.dead_letters("a")
     assert (dead.delivery_count, dead.reason) == (2, "lease ended")
 

@@ -36,7 +36,8 @@ from persipubsub import (
 )
 from persipubsub.engine.jetstream.translate import translate
 from persipubsub.engine.opening import opener_for
-from tests.jetstream.servers import Server, free_ports, running, wait_for
+from tests.jetstream.servers import Server, free_ports, running
+from tests.process.support import wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -131,7 +132,7 @@ def test_a_quota_is_reached(tmp_path: Path) -> None:
 def grow(sent: list[int]) -> None:
     """Wait until more was sent."""
     before = len(sent)
-    wait_for(lambda: len(sent) > before + 10)
+    wait_until(lambda: len(sent) > before + 10, "more was sent")
 
 
 def fill(publisher: Publisher) -> None:
@@ -182,7 +183,7 @@ def test_a_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
         assert len(set(sent)) == len(sent)
         assert set(got) == {b"%d" % number for number in range(len(sent))}
         # A server without replicas that is killed may forget acknowledgements: those messages come once more.
-        wait_for(lambda: pop_all(sub) and control.statistics().subscribers[0].lag == 0)
+        wait_until(lambda: pop_all(sub) and control.statistics().subscribers[0].lag == 0, "all is settled")
 
 
 def pop_all(subscriber: Subscriber[bytes]) -> bool:

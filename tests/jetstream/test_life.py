@@ -14,7 +14,8 @@ from persipubsub import Durability, Environment, aio, config
 from persipubsub.engine.jetstream import link as link_module
 from persipubsub.engine.jetstream import roster
 from persipubsub.errors import ConfigError, LeaseLostError, UnsupportedByEngineError
-from tests.jetstream.servers import Server, wait_for
+from tests.jetstream.servers import Server
+from tests.process.support import wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -89,7 +90,10 @@ def test_an_ephemeral_subscriber_vanishes_with_its_owner(env: Environment, monke
     engine = lost._connection.engine()
     engine._session.ephemeral.clear()  # type: ignore[attr-defined]
     other = env._connection.engine()
-    wait_for(lambda: other._run(roster.sweep(other._session)) is None and control.subscriber_ids == {"a"})  # type: ignore[attr-defined]
+    wait_until(
+        lambda: other._run(roster.sweep(other._session)) is None and control.subscriber_ids == {"a"},  # type: ignore[attr-defined]
+        "the lost subscriber is removed",
+    )
     lost.close()
 
 

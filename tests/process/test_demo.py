@@ -15,6 +15,7 @@ import pytest
 from persipubsub.demo import files, job, verdict
 from persipubsub.demo.files import Original
 from persipubsub.demo.journal import Journal, JournalReader, Line
+from tests.process.support import BOUND
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
@@ -43,7 +44,7 @@ def run_demo(*arguments: object) -> "subprocess.CompletedProcess[str]":
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=2 * BOUND,
     )
 
 
@@ -77,7 +78,7 @@ def test_demo_prints_the_figures_and_leaves_nothing_behind(folder: pathlib.Path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=2 * BOUND,
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "sent 61, received 183, redelivered " in done.stdout
@@ -98,7 +99,7 @@ def test_demo_on_a_terminal_shows_bars(folder: pathlib.Path) -> None:
         shown = b""
         while chunk := _read(parent):
             shown += chunk
-        assert process.wait(30) == 0, shown
+        assert process.wait(BOUND) == 0, shown
     os.close(parent)
     for expected in (b"61/61", b" killed", b"lost 0"):
         assert expected in shown
@@ -169,7 +170,7 @@ def test_no_process_outlives_the_demo(folder: pathlib.Path, tmp_path: pathlib.Pa
     process.send_signal(signal.SIGKILL)
     process.stdout.read()
     process.stdout.close()
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.wait(BOUND) == -signal.SIGKILL
 
 
 def test_ctrl_c_ends_the_demo_quietly(folder: pathlib.Path) -> None:
@@ -185,7 +186,7 @@ def test_ctrl_c_ends_the_demo_quietly(folder: pathlib.Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline()
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=BOUND)
     assert (process.returncode, errors) == (130, b"")
 
 

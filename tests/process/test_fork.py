@@ -195,7 +195,7 @@ def test_fork_while_another_thread_waits(path: pathlib.Path, env: Environment, c
         sender = children.new()
         sender.do(support.open_publisher, path)
         sender.do(support.send, b"for the thread")
-        assert future.result(5) == b"for the thread"
+        assert future.result(BOUND) == b"for the thread"
         # And the child's own waiting, side by side with it.
         future = pool.submit(payload_of, sub, BOUND)
         support.wait_until(lambda: support.armed_bells(path) == 1, "the thread waits")
@@ -203,7 +203,7 @@ def test_fork_while_another_thread_waits(path: pathlib.Path, env: Environment, c
         support.wait_until(lambda: support.armed_bells(path) == 2, "the child waits")
         pub.send_many([b"x", b"x"])
         assert forked.result() == b"x"
-        assert future.result(5) == b"x"
+        assert future.result(BOUND) == b"x"
 
 
 def test_fork_with_a_watched_descriptor(path: pathlib.Path, env: Environment, children: Children) -> None:

@@ -9,6 +9,7 @@ import pytest
 from persipubsub import Durability, Environment
 from persipubsub.engine.local import doubt, locks, opening
 from persipubsub.engine.local.store import Store
+from tests.process.support import BOUND
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -51,7 +52,7 @@ def test_processes_open_at_the_same_time(queue: pathlib.Path, in_doubt: bool) ->
         failures += [failure for pipe in pipes if (failure := pipe.recv())]
     for pipe, process in zip(pipes, processes, strict=True):
         pipe.send(False)
-        process.join(30)
+        process.join(BOUND)
         process.close()
         pipe.close()
     assert failures == []
@@ -68,7 +69,7 @@ def test_the_last_to_leave_takes_nobody_elses_note(queue: pathlib.Path, monkeypa
         looker = SPAWN.Process(target=tell_whether_shared, args=(path, theirs))
         looker.start()
         held.append(not ours.recv())
-        looker.join(30)
+        looker.join(BOUND)
         looker.close()
         ours.close()
         theirs.close()

@@ -10,11 +10,21 @@ import time
 import pytest
 
 from persipubsub import Environment
-from persipubsub.engine.local import files
+from persipubsub.engine.local import files, waiting
 from tests.process import support
-from tests.process.support import Children, Here
+from tests.process.support import Child, Children, Here
 
 ROUNDS = 20
+#: Seconds for which those wait who have to be woken, and are not by themselves in the time that a test has.
+PATIENCE = 300
+
+
+def consumer(children: Children, path: pathlib.Path, identifier: str = "sub") -> Child:
+    """Return a process that consumes, and that is never awake by itself."""
+    child = children.new()
+    child.do(support.be_patient)
+    child.do(support.open_subscriber, path, identifier)
+    return child
 
 
 def receive(here: Here, timeout: float) -> tuple[bytes | None, int]:
@@ -23,36 +33,29 @@ def receive(here: Here, timeout: float) -> tuple[bytes | None, int]:
 
 
 def test_blocked_receive_returns_soon_after_a_send(path: pathlib.Path, env: Environment, children: Children) -> None:
-    child = children.new()
-    child.do(support.open_subscriber, path)
+    child = consumer(children, path)
     pub = env.new_publisher()
     latencies = []
     for number in range(ROUNDS):
-        child.start(receive, 30)
+        child.start(receive, PATIENCE)
         support.wait_until_asleep(child, path)
         began = time.monotonic_ns()
         pub.send(b"%d" % number)
         data, woke = child.returned()
         assert data == b"%d" % number
         latencies.append((woke - began) / 1e9)
-    assert max(latencies) < 1.0
-    # A consumer that merely looked again every now and then would take two seconds.
     assert statistics.median(latencies) < 0.5
 
 
 def test_all_that_wait_wake(path: pathlib.Path, env: Environment, children: Children) -> None:
     env.open_control().add_subscriber("other")
-    waiting = [children.new(), children.new()]
-    for number, (child, identifier) in enumerate(zip(waiting, ("sub", "other"), strict=True)):
-        child.do(support.open_subscriber, path, identifier)
-        child.start(receive, 30)
+    waiting = [consumer(children, path, identifier) for identifier in ("sub", "other")]
+    for number, child in enumerate(waiting):
+        child.start(receive, PATIENCE)
         support.wait_until_asleep(child, path, bells=number + 1)
-    began = time.monotonic_ns()
     env.new_publisher().send(b"for both")
     for child in waiting:
-        data, woke = child.returned()
-        assert data == b"for both"
-        assert woke - began < 1e9
+        assert child.returned()[0] == b"for both"
 
 
 @pytest.mark.parametrize("how", ["seek", "nack", "requeue"])
@@ -63,20 +66,16 @@ def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: 
     assert held is not None
     if how == "requeue":
         held.reject("not now")
-    child = children.new()
-    child.do(support.open_subscriber, path)
-    child.start(receive, 30)
+    child = consumer(children, path)
+    child.start(receive, PATIENCE)
     support.wait_until_asleep(child, path)
-    began = time.monotonic_ns()
     if how == "seek":
         sub.seek("first")
     elif how == "nack":
         held.nack()
     else:
         control.dead_letters("sub").requeue()
-    data, woke = child.returned()
-    assert data == b"again"
-    assert woke - began < 1e9
+    assert child.returned()[0] == b"again"
 
 
 def wait_idly(here: Here, timeout: float) -> float:
@@ -100,10 +99,19 @@ def test_idle_waiting_costs_no_time(path: pathlib.Path, env: Environment, childr
     child = children.new()
     child.do(support.open_subscriber, path)
     assert child.do(support.get, 0) is None
-    assert child.do(wait_idly, 2.0) < 0.02
+    support.in_time(lambda: child.do(wait_idly, 2.0), 0.02, "waiting for 2 s, of the processor's time")
 
 
 # -- the descriptor -----------------------------------------------------------------------------------
+
+#: Seconds after which a message is due; a busy machine may need some of them to see that it is not.
+DUE = 2.0
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever is not woken in this process sleep for minutes."""
+    monkeypatch.setattr(waiting, "LONGEST", 600.0)
 
 
 def is_readable(descriptor: int, bound: float = 0.0) -> bool:
@@ -129,6 +137,7 @@ def test_fileno_is_readable_until_a_take_finds_none(path: pathlib.Path, env: Env
         assert sub.fileno() == descriptor
 
 
+@pytest.mark.usefixtures("patient")
 def test_fileno_is_readable_when_a_delayed_message_is_due(
     path: pathlib.Path, env: Environment, children: Children
 ) -> None:
@@ -137,34 +146,36 @@ def test_fileno_is_readable_when_a_delayed_message_is_due(
     child = children.new()
     child.do(support.open_publisher, path)
     began = time.monotonic()
-    child.do(support.send, b"later", {"delay": 0.5})
+    child.do(support.send, b"later", {"delay": DUE})
     # The publication itself may make it readable: a take that finds none ends that.
     assert sub.get(timeout=0) is None
     assert not is_readable(descriptor)
     assert is_readable(descriptor, support.BOUND)
-    assert 0.45 < time.monotonic() - began < 1.5
+    assert time.monotonic() - began > DUE - 0.05
     message = sub.get(timeout=0)
     assert message is not None
     assert message.data == b"later"
 
 
+@pytest.mark.usefixtures("patient")
 def test_fileno_is_readable_when_a_bounded_lease_ends(path: pathlib.Path, env: Environment, children: Children) -> None:
     env.new_publisher().send(b"leased")
     child = children.new()
     child.do(support.open_subscriber, path)
     sub = env.new_subscriber("sub")
     began = time.monotonic()
-    child.do(support.get, 0, 0.5)
+    child.do(support.get, 0, DUE)
     descriptor = sub.fileno()
     assert sub.get(timeout=0) is None
     assert not is_readable(descriptor)
     assert is_readable(descriptor, support.BOUND)
-    assert 0.45 < time.monotonic() - began < 1.5
+    assert time.monotonic() - began > DUE - 0.05
     message = sub.get(timeout=0)
     assert message is not None
     assert message.delivery_count == 2
 
 
+@pytest.mark.usefixtures("patient")
 def test_fileno_is_readable_when_a_holder_is_killed(path: pathlib.Path, env: Environment, children: Children) -> None:
     env.new_publisher().send(b"held")
     child = children.new()
@@ -174,10 +185,8 @@ def test_fileno_is_readable_when_a_holder_is_killed(path: pathlib.Path, env: Env
     descriptor = sub.fileno()
     assert sub.get(timeout=0) is None
     assert not is_readable(descriptor)
-    began = time.monotonic()
     child.kill()
     assert is_readable(descriptor, support.BOUND)
-    assert time.monotonic() - began < 1.0
     message = sub.get(timeout=0)
     assert message is not None
     assert message.delivery_count == 2
@@ -189,7 +198,7 @@ def test_fileno_is_readable_when_a_holder_is_killed(path: pathlib.Path, env: Env
 def test_bell_of_a_dead_process_does_no_harm(path: pathlib.Path, env: Environment, children: Children) -> None:
     dead = children.new()
     dead.do(support.open_subscriber, path)
-    dead.start(receive, 30)
+    dead.start(receive, 60)
     support.wait_until_asleep(dead, path)
     dead.kill()
     fifos = list((path / files.BELLS).iterdir())
@@ -200,15 +209,11 @@ def test_bell_of_a_dead_process_does_no_harm(path: pathlib.Path, env: Environmen
     pub.send(b"first")
     with sub.receive(timeout=0) as data:
         assert data == b"first"
-    child = children.new()
-    child.do(support.open_subscriber, path)
-    child.start(receive, 30)
+    child = consumer(children, path)
+    child.start(receive, PATIENCE)
     support.wait_until_asleep(child, path)
-    began = time.monotonic_ns()
     pub.send(b"second")
-    data, woke = child.returned()
-    assert data == b"second"
-    assert woke - began < 1e9
+    assert child.returned()[0] == b"second"
     child.do(support.close)
     env.close()
     support.assert_sound(path)
@@ -222,7 +227,7 @@ def test_something_else_in_the_place_of_a_bell_does_no_harm(
 ) -> None:
     child = children.new()
     child.do(support.open_subscriber, path)
-    child.start(receive, 30)
+    child.start(receive, 60)
     support.wait_until_asleep(child, path)
     (fifo,) = (path / files.BELLS).iterdir()
     fifo.unlink()
@@ -235,7 +240,7 @@ def test_something_else_in_the_place_of_a_bell_does_no_harm(
     else:
         fifo.symlink_to(victim)
     env.new_publisher().send(b"all the same")
-    data, _ = child.returned(10)
+    data, _ = child.returned()
     assert data == b"all the same"
     assert victim.read_bytes() == b"precious"
     # And those who come now.
@@ -248,24 +253,24 @@ def test_messages_arrive_though_the_folder_of_bells_is_gone(
 ) -> None:
     waiting = children.new()
     waiting.do(support.open_subscriber, path)
-    waiting.start(receive, 30)
+    waiting.start(receive, 60)
     support.wait_until_asleep(waiting, path)
     shutil.rmtree(path / files.BELLS)
     pub = env.new_publisher()
     pub.send(b"to one that waited before")
-    data, _ = waiting.returned(10)
+    data, _ = waiting.returned()
     assert data == b"to one that waited before"
 
     # One that begins to wait now has no bell.
-    waiting.start(support.get, 30)
+    waiting.start(support.get, 60)
     pub.send(b"to one that has no bell")
-    assert waiting.returned(10)[0] == b"to one that has no bell"
+    assert waiting.returned()[0] == b"to one that has no bell"
 
     # One that opens the queue brings the folder back.
     late = children.new()
     late.do(support.open_subscriber, path)
-    late.start(receive, 30)
+    late.start(receive, 60)
     support.wait_until_asleep(late, path)
     pub.send(b"to one that came later")
-    data, _ = late.returned(10)
+    data, _ = late.returned()
     assert data == b"to one that came later"

@@ -20,7 +20,7 @@ from persipubsub import Durability, Environment
 from persipubsub.cli import app as cli
 from persipubsub.relay import RelayState
 from persipubsub.relay.metrics import RelayCollector
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 from tests.relay.support import NAME, numbered, payloads, relay_of, subscribers, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_a_signal_ends_it_well(queues: tuple[Environment, Environment], number: 
         queues[0].new_publisher().send_many(numbered(5))
         assert wait_for(queues[1], 5) == numbered(5)
         relay.send_signal(number)
-        _, errors = relay.communicate(timeout=30)
+        _, errors = relay.communicate(timeout=BOUND)
     assert relay.returncode == 0
     assert json.loads(errors.splitlines()[-1])["event"] == "relay_ended"
     assert subscribers(queues[1]) == ["reader"]
@@ -95,7 +95,7 @@ def test_a_line_of_progress_on_a_terminal(queues: tuple[Environment, Environment
                 shown += os.read(mine, 4096)
             except OSError:
                 break
-        assert relay.wait(30) == 0
+        assert relay.wait(BOUND) == 0
     os.close(mine)
     assert b"uplink: stopped, 5 forwarded" in shown
 
@@ -127,7 +127,7 @@ def test_figures_are_served(queues: tuple[Environment, Environment]) -> None:
         wait_for(queues[1], 5)
 
         def served() -> bool:
-            page = urllib.request.urlopen(address, timeout=10).read().decode()
+            page = urllib.request.urlopen(address, timeout=BOUND).read().decode()
             return any(
                 line.startswith("persipubsub_relay_forwarded_messages_total{") and line.endswith(" 5.0")
                 for line in page.splitlines()
@@ -135,7 +135,7 @@ def test_figures_are_served(queues: tuple[Environment, Environment]) -> None:
 
         wait_until(served, "the figures tell of 5 messages")
         relay.send_signal(signal.SIGTERM)
-        relay.communicate(timeout=30)
+        relay.communicate(timeout=BOUND)
     assert relay.returncode == 0
 
 

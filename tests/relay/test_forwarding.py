@@ -15,7 +15,7 @@ from persipubsub.errors import (
 )
 from persipubsub.relay import Relay, RelayState
 from persipubsub.relay.trail import SENT, TRAIL, Step, steps_of
-from tests.process.support import wait_until
+from tests.process.support import patiently, wait_until
 from tests.relay.support import NAME, forward, numbered, payloads, received, relay_of, running, subscribers, wait_for
 
 
@@ -80,10 +80,14 @@ def test_a_delayed_message_is_forwarded_when_it_is_due(source: Environment, targ
     relay = relay_of(source, target)
     relay.prepare()
     publisher = source.new_publisher()
-    publisher.send(b"later", delay=0.3)
-    publisher.send(b"now")
-    with running(relay):
-        assert wait_for(target, 2) == [b"now", b"later"]
+
+    def forwarded(factor: float) -> None:
+        publisher.send(b"later", delay=0.3 * factor)
+        publisher.send(b"now")
+        with running(relay):
+            assert wait_for(target, 2) == [b"now", b"later"]
+
+    patiently(forwarded)
 
 
 def test_it_waits_for_messages_and_shows_what_it_does(source: Environment, target: Environment) -> None:

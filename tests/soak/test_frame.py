@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import sys
-import time
 
 import pytest
 
@@ -37,8 +36,8 @@ def killed(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
 
 
 def hanging(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
-    while True:
-        time.sleep(1)
+    signal.pause()
+    return Outcome(0, [])
 
 
 ROWS = [

@@ -14,6 +14,7 @@ import pytest
 
 from persipubsub import Environment, HighWaterMark, Strategy
 from persipubsub.cli import app as cli
+from tests.process.support import BOUND
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
 
@@ -238,7 +239,7 @@ def test_status_watch_goes_on_until_ctrl_c(queue: pathlib.Path) -> None:
         for _ in range(3):
             assert json.loads(watching.stdout.readline())["queues"][str(queue)]["messages"] == 0
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 130
+        assert watching.wait(BOUND) == 130
 
 
 def test_status_watch_shows_rates(shell: Shell, queue: pathlib.Path) -> None:
@@ -258,7 +259,7 @@ def test_status_watch_shows_rates(shell: Shell, queue: pathlib.Path) -> None:
             looks.append(look())
         assert {one["subscribers"][1]["rate_out"] for one in looks} == {0.0}
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(30) == 130
+        assert watching.wait(BOUND) == 130
     assert "rate_in" not in shell("status", queue, "--json").json()["queues"][str(queue)]
 
 
@@ -274,7 +275,7 @@ def test_status_watch_on_a_terminal(queue: pathlib.Path) -> None:
         watching.send_signal(signal.SIGINT)
         while _read(parent):
             pass
-        assert watching.wait(30) == 130
+        assert watching.wait(BOUND) == 130
     os.close(parent)
 
 
@@ -285,7 +286,7 @@ def test_status_on_a_terminal_has_colours(queue: pathlib.Path) -> None:
         shown = b""
         while chunk := _read(parent):
             shown += chunk
-        assert showing.wait(30) == 0
+        assert showing.wait(BOUND) == 0
     os.close(parent)
     assert b"\x1b[1m" in shown
 
@@ -330,11 +331,11 @@ def test_send_lines_of_stdin(queue: pathlib.Path) -> None:
         sending.stdin.write(b"ond\n\nlast")
         sending.stdin.close()
         assert sending.stdout.read() == b"2\n3\n4\n"
-        assert sending.wait(30) == 0
+        assert sending.wait(BOUND) == 0
     with process("receive", queue, "-s", "a", "--all", stdout=subprocess.PIPE) as receiving:
         assert receiving.stdout is not None
         assert receiving.stdout.read() == b"first\n\xffsecond\n\nlast\n"
-        assert receiving.wait(30) == 0
+        assert receiving.wait(BOUND) == 0
 
 
 def test_more_lines_than_the_queue_holds_at_once(tmp_path: pathlib.Path) -> None:
@@ -342,7 +343,7 @@ def test_more_lines_than_the_queue_holds_at_once(tmp_path: pathlib.Path) -> None
     with Environment(path) as environment:
         environment.new_control(subscriber_ids={"a"}, high_water_mark=HighWaterMark(max_messages=5)).close()
     with process("send", path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as sending:
-        out, _ = sending.communicate(b"".join(b"%d\n" % number for number in range(12)), timeout=60)
+        out, _ = sending.communicate(b"".join(b"%d\n" % number for number in range(12)), timeout=BOUND)
         assert sending.returncode == 0
     assert len(out.splitlines()) == 12
 
@@ -395,7 +396,7 @@ def test_receive_follows_until_ctrl_c(shell: Shell, queue: pathlib.Path) -> None
             shell("send", queue, text)
             assert following.stdout.readline().decode() == f"{text}\n"
         following.send_signal(signal.SIGINT)
-        assert following.wait(30) == 130
+        assert following.wait(BOUND) == 130
         assert following.stderr.read() == b""
 
 
@@ -408,7 +409,7 @@ def test_broken_pipe_is_quiet_and_acknowledges_nothing_unwritten(shell: Shell, q
         receiving.stdout.read(1)
         receiving.stdout.close()
         assert receiving.stderr.read() == b""
-        assert receiving.wait(30) == 141
+        assert receiving.wait(BOUND) == 141
     document = shell("status", queue, "--json").json()["queues"][str(queue)]
     a = next(row for row in document["subscribers"] if row["identifier"] == "a")
     assert a["waiting"] + a["delayed"] + a["leased"] == a["lag"] >= 15
@@ -440,7 +441,7 @@ def test_tail_follows(shell: Shell, queue: pathlib.Path) -> None:
         shell("send", queue, "after")
         assert tailing.stdout.readline() == b"after\n"
         tailing.send_signal(signal.SIGINT)
-        assert tailing.wait(30) == 130
+        assert tailing.wait(BOUND) == 130
 
 
 def test_seek_moves_a_subscriber(shell: Shell, queue: pathlib.Path) -> None:
@@ -512,7 +513,7 @@ def test_clear_asks(shell: Shell, queue: pathlib.Path) -> None:
     with process("clear", queue, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as asking:
         assert asking.stderr is not None
         assert b"--yes" in asking.stderr.read()
-        assert asking.wait(30) == 2
+        assert asking.wait(BOUND) == 2
     assert shell("clear", queue, "--subscriber", "a", "--yes").out == "dropped 2 messages of 'a'\n"
     shell("receive", queue, "-s", "a", "--timeout", 0, code=1)
     assert shell("receive", queue, "-s", "b").out == "one\n"
@@ -525,7 +526,7 @@ def test_clear_takes_the_answer(shell: Shell, queue: pathlib.Path, answer: bytes
     parent, child = pty.openpty()
     with process("clear", queue, stdin=child, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
         os.write(parent, answer)
-        assert asking.wait(30) == code
+        assert asking.wait(BOUND) == code
     os.close(child)
     os.close(parent)
     assert set(shell("subscribers", "list", queue, "--json").json()) == left

@@ -30,7 +30,7 @@ for path in paths:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        signal.alarm(30)
+        signal.alarm(100)
         if user:
             os.seteuid(user)
         try:

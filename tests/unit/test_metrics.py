@@ -193,7 +193,7 @@ def test_a_queue_that_hangs_does_not_hold_up_the_scrape(env: Environment, monkey
         return open_control()
 
     monkeypatch.setattr(hanging, "open_control", hang)
-    collector = QueueCollector({"hanging": hanging, "good": env}, timeout=0.2)
+    collector = QueueCollector({"hanging": hanging, "good": env}, timeout=1.5)
     try:
         for _ in range(2):
             figures = scrape(collector)

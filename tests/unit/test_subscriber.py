@@ -236,7 +236,7 @@ def test_nack_with_delay(env: Environment, pub: Pub, sub: Sub) -> None:
     for wrong in (-1, math.nan, "1", True):
         with pytest.raises(persipubsub.MessageError):
             message.nack(delay=wrong)  # type: ignore[arg-type]
-    message.nack(delay=0.02)
+    message.nack(delay=1)
     assert figures(env).delayed == 1
     with sub.receive(timeout=60) as msg:
         assert msg == b"1"

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from persipubsub import (
     Worker,
     run,
 )
+from tests.process.support import wait_until
 
-BOUND = 30.0
+BOUND = 60.0
 SOON = Backoff(first=0.001, longest=0.01)
 _NUMBERS = itertools.count()
 
@@ -37,14 +38,6 @@ def env(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Environment]
         yield env
         assert control.check() == []
         assert [figures.leased for figures in control.statistics().subscribers] in ([0], [])
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + BOUND
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never came"
-        pause.wait(0.002)
 
 
 def test_handlers_compete(env: Environment) -> None:
@@ -79,7 +72,7 @@ def test_failures_come_again_and_die(env: Environment) -> None:
     control = env.open_control()
 
     def stop() -> None:
-        eventually(lambda: control.statistics().subscribers[0].lag == 0)
+        wait_until(lambda: control.statistics().subscribers[0].lag == 0, "all is settled")
         worker.stop()
 
     stopper = threading.Thread(target=stop)
@@ -164,7 +157,10 @@ def test_stop_gives_back_what_is_not_finished_in_time(env: Environment) -> None:
     figures = env.open_control().statistics().subscribers[0]
     assert (figures.leased, figures.waiting + figures.lag > 0, figures.settled) == (0, True, 0)
     leave.set()  # its late acknowledgement settles nothing
-    eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("persipubsub-worker")])
+    wait_until(
+        lambda: not [each for each in threading.enumerate() if each.name.startswith("persipubsub-worker")],
+        "the threads are gone",
+    )
     assert env.open_control().statistics().subscribers[0].settled == 0
 
 
@@ -185,7 +181,7 @@ def test_idle_worker_stops_at_once(env: Environment) -> None:
     worker = Worker(lambda message: None, env.new_subscriber("a"), 3)
     thread = threading.Thread(target=worker.run)
     thread.start()
-    eventually(lambda: len(worker._holder._room._waiters) == 3)
+    wait_until(lambda: len(worker._holder._room._waiters) == 3, "three handlers wait")
     with pytest.raises(SubscriberError, match="runs already"):
         worker.run()
     start = time.monotonic()
