@@ -19,7 +19,7 @@ from persipubsub.limits import MAX_HEADER_BYTES
 from persipubsub.names import check_topic
 
 if TYPE_CHECKING:
-    from persipubsub.holding import Holder
+    from persipubsub.settling import Settler
 
 Headers = Mapping[str, str | bytes]
 Serializer = Callable[[Any], Payload]
@@ -186,7 +186,7 @@ class Received(Generic[T]):
 
     __slots__ = ("data", "_delivery", "_headers", "_holder", "_state", "_staged", "_generation")
 
-    def __init__(self, holder: "Holder[Any]", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
+    def __init__(self, holder: "Settler", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
         """Wrap ``delivery``, taken in the process of the fork ``generation``; subscribers do so."""
         #: The payload as bytes, or what the subscriber's deserializer made of it.
         self.data = data
