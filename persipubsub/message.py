@@ -26,7 +26,7 @@ Serializer = Callable[[Any], Payload]
 
 MAX_DEDUPLICATION_ID_BYTES = 255
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)  # noqa: UP017
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 

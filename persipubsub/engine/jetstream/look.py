@@ -221,7 +221,7 @@ async def _page(session: Session, start: int, max_messages: int, seconds: float)
 
 async def _sent_at(session: Session, sent_ns: int) -> int:
     _, following = await roster.bounds(session)
-    moment = datetime.datetime.fromtimestamp(sent_ns // 10**9, datetime.timezone.utc)  # noqa: UP017
+    moment = datetime.datetime.fromtimestamp(sent_ns // 10**9, datetime.UTC)
     text = f"{moment:%Y-%m-%dT%H:%M:%S}.{sent_ns % 10**9:09d}Z"
     request = json.dumps({"start_time": text, "batch": 1, "next_by_subj": session.names.messages}).encode()
     answer = await session.link.request(f"$JS.API.DIRECT.GET.{session.names.stream}", request)

@@ -323,7 +323,7 @@ async def _sweep_orphans(session: Session) -> None:
     """Delete consumers that a killed process left between making them and listing them: they would hold messages."""
     known = {listed.consumer for listed in (await session.roster(fresh=True)).subscribers.values()}
     for info in await session.link.manage(lambda js: js.consumers_info(session.names.stream)):
-        age = datetime.datetime.now(datetime.timezone.utc) - info.created  # noqa: UP017
+        age = datetime.datetime.now(datetime.UTC) - info.created
         if info.name not in known and age.total_seconds() > _ORPHAN:
             await _delete(session, info.name)
 
