@@ -38,7 +38,7 @@ LARGEST_BATCH: Final = 1000
 _RETRY: Final = 0.05
 
 
-class Publishing(Exception):  # noqa: N818 - never leaves this module
+class _BatchLostError(Exception):
     """An attempt to store a batch has to begin anew."""
 
 
@@ -142,7 +142,7 @@ class Publisher:
                 found = await self._session.link.insist(
                     lambda seconds: self._send_batch(entries, ids, seconds), deadline
                 )
-            except (Publishing, nats.errors.NoRespondersError) as error:
+            except (_BatchLostError, nats.errors.NoRespondersError) as error:
                 await self._session.check_alive()
                 if loop.time() > deadline:
                     raise UnreachableError(
@@ -172,7 +172,7 @@ class Publisher:
         except js_errors.APIError as error:
             if code_of(error) in BATCH_INCOMPLETE:
                 # The connection was lost in the middle, or the leader changed.
-                raise Publishing from error
+                raise _BatchLostError from error
             raise
 
     def _message_id(self, entry: Entry, settings: Settings, message_ids: Sequence[str] | None, index: int) -> str:
