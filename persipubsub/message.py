@@ -98,7 +98,7 @@ def make_payload(data: object, serializer: Serializer | None = None) -> Payload:
     if isinstance(data, (bytes, bytearray)):
         return data
     try:
-        view = memoryview(data)  # type: ignore[arg-type]
+        view = memoryview(data)  # type: ignore[arg-type]  # whatever it is: what is no buffer raises
     except TypeError:
         raise MessageTypeError(
             f"{origin} is not bytes-like, but a {type(data).__name__}. {_how_to_encode(data)}"
