@@ -25,7 +25,9 @@ class Stop:
 
     def wait(self) -> None:
         """Block until it is asked; return at once if it was."""
-        select.select([self._asked], [], [])
+        poll = select.poll()
+        poll.register(self._asked, select.POLLIN)
+        poll.poll()
 
     def forget(self) -> None:
         """Ask for nothing any more."""
