@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, only, open_control, shown, split
+from persipubsub.cli.finding import only, open_control, shown, split
+from persipubsub.cli.options import ConfigOption, QueueOption
 
 NAME = "backup"
 HELP = """Copy a queue that is in use into a new folder.

@@ -7,7 +7,8 @@ import typer
 
 from persipubsub import config as deployment
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, find_config
+from persipubsub.cli.finding import find_config
+from persipubsub.cli.options import ConfigOption
 from persipubsub.deployment import Action, Plan
 
 NAME = "deploy"

@@ -11,7 +11,8 @@ from typing import Annotated, BinaryIO
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
+from persipubsub.cli.finding import find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 NAME = "export"
 HELP = """Write a queue as JSON Lines.

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from persipubsub import config as deployment
 from persipubsub.cli import output
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control, shown
+from persipubsub.cli.finding import find_config, find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 from persipubsub.engine.figures import Statistics, SubscriberStatistics
 from persipubsub.engine.opening import opener_for
 from persipubsub.errors import QueueNotFoundError
