@@ -3,6 +3,7 @@
 import msgspec
 import typer
 
+from persipubsub import units
 from persipubsub.cli import output, progress
 from persipubsub.cli.finding import find_queue, open_control, shown
 from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
@@ -31,4 +32,4 @@ def command(
     if as_json:
         output.print_json(msgspec.to_builtins(done))
     else:
-        typer.echo(f"{output.size(done.before)} -> {output.size(done.after)}")
+        typer.echo(f"{units.size(done.before)} -> {units.size(done.after)}")
