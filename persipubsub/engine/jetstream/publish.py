@@ -14,6 +14,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine import events
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.behind import note_stored
+from persipubsub.engine.jetstream.link import RETRY
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.translate import (
     BATCH_INCOMPLETE,
@@ -35,7 +36,6 @@ from persipubsub.limits import Retention, Settings
 
 #: The server's limit for one batch.
 LARGEST_BATCH: Final = 1000
-_RETRY: Final = 0.05
 
 
 class _BatchLostError(Exception):
@@ -107,7 +107,7 @@ class Publisher:
             except js_errors.APIError as error:
                 if not is_passing(error) or asyncio.get_running_loop().time() > deadline:
                     raise
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(RETRY)
 
     async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
         stored = await self._put(entries, ids)
@@ -149,7 +149,7 @@ class Publisher:
                         f"The cluster of {self._session.where} has no leader for the queue; try again when it has a "
                         "majority. Nothing of the batch was confirmed."
                     ) from error
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
                 continue
             return list(range(found.seq - len(entries) + 1, found.seq + 1))
 

@@ -12,7 +12,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.jetstream import stored, wire
 from persipubsub.engine.jetstream.holds import Hold, Holds
-from persipubsub.engine.jetstream.link import ATTEMPT, Link
+from persipubsub.engine.jetstream.link import ATTEMPT, RETRY, Link
 from persipubsub.engine.jetstream.names import Names
 from persipubsub.engine.jetstream.notes import Notes
 from persipubsub.engine.jetstream.pulling import Pulls
@@ -30,7 +30,6 @@ T = TypeVar("T")
 Edit = Callable[[dict[str, Listed]], T]
 
 _ACK: Final = b"+ACK"
-_RETRY: Final = 0.05
 
 
 class Session:
@@ -192,7 +191,7 @@ class Session:
                 if loop.time() > deadline:
                     raise translate(error, self.where) from error
                 await self.check_alive()
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
             except UnreachableError:
                 # A killed server may come back without knowing of its last deliveries, and does not answer about them.
                 if loop.time() > deadline:
