@@ -7,7 +7,8 @@ import typer
 from persipubsub.cli import asking, output, progress
 from persipubsub.cli.finding import find_queue, shown
 from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
-from persipubsub.engine.opening import JetStreamOpener, LocalOpener, not_found, opener_for
+from persipubsub.engine.opening import JetStreamOpener, LocalOpener, opener_for
+from persipubsub.engine.refusals import not_found
 from persipubsub.errors import UnsupportedByEngineError
 
 NAME = "delete"

@@ -9,12 +9,12 @@ import msgspec
 from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
+from persipubsub.engine import refusals
 from persipubsub.engine.base import Start
 from persipubsub.engine.jetstream import stored
-from persipubsub.engine.jetstream.session import Session, unknown
+from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
-from persipubsub.errors import PositionError, SettingsMismatchError
 from persipubsub.limits import SubscriberSettings
 from persipubsub.names import encode_name
 
@@ -33,7 +33,7 @@ async def add(session: Session, identifier: str, settings: SubscriberSettings, s
     encode_name(identifier, "identifier")
     known = (await session.roster(fresh=True)).subscribers.get(identifier)
     if known is not None:
-        _check_same(identifier, known.settings, settings)
+        refusals.check_same(identifier, known.settings, settings)
         return
     if start == "latest":
         where: dict[str, Any] = {"deliver_policy": api.DeliverPolicy.NEW}
@@ -53,7 +53,7 @@ async def add(session: Session, identifier: str, settings: SubscriberSettings, s
     winner = await session.edit_roster(insert)
     if winner.consumer != listed.consumer:
         await _delete(session, listed.consumer)
-        _check_same(identifier, winner.settings, settings)
+        refusals.check_same(identifier, winner.settings, settings)
     elif settings.ephemeral:
         session.ephemeral.add(identifier)
 
@@ -64,11 +64,7 @@ async def configure(session: Session, identifier: str, settings: SubscriberSetti
     :raise SettingsMismatchError: ``ephemeral`` differs
     """
     listed = await session.listed(identifier, fresh=True)
-    if settings.ephemeral != listed.settings.ephemeral:
-        raise SettingsMismatchError(
-            f"The subscriber {identifier!r} is {'' if listed.settings.ephemeral else 'not '}ephemeral for good; remove "
-            "it and add it anew."
-        )
+    refusals.check_ephemeral(identifier, listed.settings, settings)
     if settings.topic_filter != listed.settings.topic_filter:
         info = await session.link.manage(lambda js: js.consumer_info(session.names.stream, listed.consumer))
         wanted = session.names.filters(identifier, settings.topic_filter)
@@ -140,7 +136,7 @@ async def move(session: Session, identifier: str, position: int) -> None:
     before = await session.edit_roster(exchange)
     if before is None:
         await _delete(session, successor.consumer)
-        raise unknown(identifier, await session.roster())
+        raise refusals.unknown_subscriber(identifier, (await session.roster()).subscribers)
     session.holds.drop(identifier)
     session.pulls.ready.pop(before.consumer, None)
     await _delete(session, before.consumer)
@@ -152,15 +148,7 @@ async def check_position(session: Session, position: object) -> int:
 
     :raise PositionError: it cannot
     """
-    if isinstance(position, bool) or not isinstance(position, int):
-        raise PositionError(f"A position is 'first', 'latest' or a message id, not {position!r}.")
-    first, following = await bounds(session)
-    if not first <= position <= following:
-        raise PositionError(
-            f"The queue retains no message {position}; choose an id from {first} (the oldest) to {following} (the next "
-            "message)."
-        )
-    return position
+    return refusals.check_position(position, *await bounds(session))
 
 
 async def bounds(session: Session) -> tuple[int, int]:
@@ -238,7 +226,7 @@ async def _replace(session: Session, identifier: str, **changes: Any) -> None:
         return True
 
     if not await session.edit_roster(change):
-        raise unknown(identifier, await session.roster())
+        raise refusals.unknown_subscriber(identifier, (await session.roster()).subscribers)
 
 
 async def _forget(session: Session, identifier: str) -> None:
@@ -256,13 +244,3 @@ async def _sweep_orphans(session: Session) -> None:
         age = datetime.datetime.now(datetime.UTC) - info.created
         if info.name not in known and age.total_seconds() > _ORPHAN:
             await _delete(session, info.name)
-
-
-def _check_same(identifier: str, there: SubscriberSettings, asked: SubscriberSettings) -> None:
-    old, new = msgspec.structs.asdict(there), msgspec.structs.asdict(asked)
-    different = [f"{name} is {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
-    if different:
-        raise SettingsMismatchError(
-            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with "
-            "Control, or remove it first."
-        )

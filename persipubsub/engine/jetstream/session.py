@@ -24,7 +24,8 @@ from persipubsub.engine.jetstream.translate import (
     code_of,
     translate,
 )
-from persipubsub.errors import QueueNotFoundError, QueueReplacedError, UnknownSubscriberError, UnreachableError
+from persipubsub.engine.refusals import not_found, unknown_subscriber
+from persipubsub.errors import QueueReplacedError, UnreachableError
 
 T = TypeVar("T")
 Edit = Callable[[dict[str, Listed]], T]
@@ -67,9 +68,9 @@ class Session:
         try:
             found = await self.fetch()
         except QueueReplacedError:
-            raise _not_found(self.where) from None
+            raise not_found(self.where) from None
         if not found.deployed:
-            raise _not_found(self.where)
+            raise not_found(self.where)
         self.identity = found.identity
         await self.pulls.start()
         await self.link.client.subscribe(self.names.live, cb=self._hear)
@@ -125,7 +126,7 @@ class Session:
             return await self.listed(identifier, fresh=True)
         if found is None:
             await self.fetch()
-            raise unknown(identifier, roster)
+            raise unknown_subscriber(identifier, roster.subscribers)
         return found
 
     async def edit_roster(self, edit: Edit[T]) -> T:
@@ -228,18 +229,3 @@ class Session:
         self._stored = None
         self._roster = None
         self.on_change()
-
-
-def unknown(identifier: str, roster: Roster) -> UnknownSubscriberError:
-    """Return the error about a subscriber that the queue does not have."""
-    names = ", ".join(map(repr, sorted(roster.subscribers))) or "none"
-    return UnknownSubscriberError(
-        f"The queue has no subscriber {identifier!r} (it has: {names}); add it with Control.add_subscriber."
-    )
-
-
-def _not_found(where: str) -> QueueNotFoundError:
-    return QueueNotFoundError(
-        f"No queue is deployed at {where}. Deploy one with Environment({where!r}).new_control(subscriber_ids=...) or "
-        "with `persipubsub deploy`."
-    )
