@@ -165,12 +165,13 @@ class JetStreamEngine(Administration):
         return self._run(work())
 
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
-        """Publish ``outgoing``, then acknowledge takes.
+        """Publish ``outgoing``, then acknowledge takes, each by itself.
 
         A process that dies in between leaves both: what it published is recognised when it is published for the same
         message again within the deduplication window.
 
-        :raise LeaseLostError: one of them is not held any more; nothing was changed
+        :raise LeaseLostError: one of them is not held any more, and nothing was changed; or the server does not know of
+            it any more, and all else was done
         """
         self._run(self._settle_and_put(identifier, receipts, outgoing))
 
