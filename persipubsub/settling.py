@@ -1,7 +1,8 @@
 """Settling what was taken: acknowledged, given back, rejected, prolonged, each in one transaction."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from persipubsub.arguments import reason_of
@@ -86,13 +87,8 @@ class Settler:
 
     def give_back_quietly(self, messages: Sequence[Received[Any]], error: BaseException | None) -> None:
         """Give messages back while an exception is on its way, which nothing here may hide."""
-        try:
+        with self._quietly():
             self.give_back(messages, reason=None if error is None else reason_of(error))
-        except (LeaseLostError, ClosedError):
-            # Nothing is held any more, so nothing is left to give back.
-            pass
-        except PersipubsubError:
-            logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
 
     def return_to_top_quietly(self, message: Received[Any]) -> None:
         """Undo ``take_newest`` while an exception is on its way."""
@@ -100,13 +96,8 @@ class Settler:
         def undo(mine: Sequence[Received[Any]]) -> None:
             self.connection.engine().return_to_top(self.identifier, mine[0]._delivery.receipt)
 
-        try:
+        with self._quietly():
             self._together((message,), undo)
-        except (LeaseLostError, ClosedError):
-            # Nothing is held any more.
-            pass
-        except PersipubsubError:
-            logger.warning("Giving a message back to %r failed.", self.identifier, exc_info=True)
 
     def return_undelivered(self, deliveries: Sequence[Delivery]) -> None:
         """Give back what never reached the caller, so that it does not count as delivered; without raising."""
@@ -114,12 +105,18 @@ class Settler:
             return
         for delivery in deliveries:
             self._held.forget(delivery)
-        try:
+        with self._quietly():
             self.connection.engine().give_back(
                 self.identifier, [delivery.receipt for delivery in deliveries], undelivered=True
             )
-        except ClosedError:
-            # The end of the environment has given everything back.
+
+    @contextlib.contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Log what keeps messages from being given back in this block, and raise nothing."""
+        try:
+            yield
+        except (LeaseLostError, ClosedError):
+            # Nothing is held any more, so nothing is left to give back.
             pass
         except PersipubsubError:
             logger.warning("Giving messages back to %r failed.", self.identifier, exc_info=True)
