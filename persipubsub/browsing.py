@@ -1,50 +1,20 @@
 """Reading what a queue retains, without a subscriber and without a trace."""
 
-import datetime
 from collections.abc import Iterator
 
 from persipubsub.connection import Connection
 from persipubsub.engine.messages import Retained
-from persipubsub.message import Headers, decode_headers, moment
 from persipubsub.positions import Position, resolve
+from persipubsub.stored import StoredMessage
 from persipubsub.waiting import WaitingRoom
 
 _PAGE = 64
 
 
-class RetainedMessage:
+class RetainedMessage(StoredMessage[Retained]):
     """A message as it stands in the queue, taken by nobody."""
 
-    __slots__ = ("_record",)
-
-    def __init__(self, record: Retained) -> None:
-        """Wrap what an engine stores."""
-        self._record = record
-
-    @property
-    def id(self) -> int:
-        """Return the id."""
-        return self._record.id
-
-    @property
-    def data(self) -> bytes:
-        """Return the payload."""
-        return self._record.data
-
-    @property
-    def headers(self) -> Headers:
-        """Return the headers."""
-        return decode_headers(self._record.headers)
-
-    @property
-    def topic(self) -> str | None:
-        """Return the topic."""
-        return self._record.topic
-
-    @property
-    def sent(self) -> datetime.datetime:
-        """Return when it was sent, in UTC."""
-        return moment(self._record.sent_ns)
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<RetainedMessage {self.id}, {len(self.data)} bytes>"

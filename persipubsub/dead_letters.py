@@ -6,46 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from persipubsub.arguments import optional_ids
 from persipubsub.engine.base import Engine
 from persipubsub.engine.messages import DeadLetterRecord
-from persipubsub.message import Headers, decode_headers, moment
+from persipubsub.message import moment
+from persipubsub.stored import StoredMessage
 
 _PAGE = 256
 Ids = int | Iterable[int] | None
 """One id, several, or all."""
 
 
-class DeadLetter:
-    """A message that was delivered too often, rejected, or found damaged."""
+class DeadLetter(StoredMessage[DeadLetterRecord]):
+    """A message that was delivered too often, rejected, or found damaged; it has the id that it had."""
 
-    __slots__ = ("_record",)
-
-    def __init__(self, record: DeadLetterRecord) -> None:
-        """Wrap what an engine stores."""
-        self._record = record
-
-    @property
-    def id(self) -> int:
-        """Return the id that the message had, and has."""
-        return self._record.id
-
-    @property
-    def data(self) -> bytes:
-        """Return the payload as it was stored."""
-        return self._record.data
-
-    @property
-    def headers(self) -> Headers:
-        """Return the headers."""
-        return decode_headers(self._record.headers)
-
-    @property
-    def topic(self) -> str | None:
-        """Return the topic."""
-        return self._record.topic
-
-    @property
-    def sent(self) -> datetime.datetime:
-        """Return when it was sent, in UTC."""
-        return moment(self._record.sent_ns)
+    __slots__ = ()
 
     @property
     def died(self) -> datetime.datetime:

@@ -190,8 +190,7 @@ def _wanted(queue: QueueConfig, stored: Settings) -> Settings:
 
 def _as_dict(settings: Settings | SubscriberSettings) -> dict[str, Any]:
     result = {}
-    for name in settings.__struct_fields__:
-        value = getattr(settings, name)
+    for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, HighWaterMark):
             for limit in ("message_timeout", "max_messages", "max_bytes"):
                 result[f"{name}.{limit}"] = getattr(value, limit)
@@ -260,12 +259,12 @@ def _change(queue: QueueConfig, rows: Sequence[Row]) -> None:
         for row in todo:
             if row.subscriber is None:
                 wanted = _wanted(queue, control.settings)
-                control.configure(**{name: getattr(wanted, name) for name in wanted.__struct_fields__})
+                control.configure(**msgspec.structs.asdict(wanted))
             elif row.action is Action.REMOVE:
                 control.remove_subscriber(row.subscriber)
             else:
                 subscriber = queue.subscribers[row.subscriber]
-                settings = {name: getattr(subscriber.settings, name) for name in subscriber.settings.__struct_fields__}
+                settings = msgspec.structs.asdict(subscriber.settings)
                 if row.action is Action.CREATE:
                     control.add_subscriber(row.subscriber, subscriber.start, **settings)
                 else:

@@ -4,7 +4,8 @@ import os
 import pathlib
 from typing import Any
 
-from persipubsub.engine.opening import LocalOpener, not_found
+from persipubsub.engine.opening import LocalOpener
+from persipubsub.engine.refusals import not_found
 from persipubsub.environment import Environment
 from persipubsub.errors import IdentifierError
 from persipubsub.names import encode_name

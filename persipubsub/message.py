@@ -19,14 +19,14 @@ from persipubsub.limits import MAX_HEADER_BYTES
 from persipubsub.names import check_topic
 
 if TYPE_CHECKING:
-    from persipubsub.holding import Holder
+    from persipubsub.settling import Settler
 
 Headers = Mapping[str, str | bytes]
 Serializer = Callable[[Any], Payload]
 
 MAX_DEDUPLICATION_ID_BYTES = 255
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)  # noqa: UP017
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -98,7 +98,7 @@ def make_payload(data: object, serializer: Serializer | None = None) -> Payload:
     if isinstance(data, (bytes, bytearray)):
         return data
     try:
-        view = memoryview(data)  # type: ignore[arg-type]
+        view = memoryview(data)  # type: ignore[arg-type]  # whatever it is: what is no buffer raises
     except TypeError:
         raise MessageTypeError(
             f"{origin} is not bytes-like, but a {type(data).__name__}. {_how_to_encode(data)}"
@@ -186,7 +186,7 @@ class Received(Generic[T]):
 
     __slots__ = ("data", "_delivery", "_headers", "_holder", "_state", "_staged", "_generation")
 
-    def __init__(self, holder: "Holder[Any]", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
+    def __init__(self, holder: "Settler", delivery: Delivery, data: T, generation: int, state: int = HELD) -> None:
         """Wrap ``delivery``, taken in the process of the fork ``generation``; subscribers do so."""
         #: The payload as bytes, or what the subscriber's deserializer made of it.
         self.data = data

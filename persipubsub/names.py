@@ -46,13 +46,8 @@ def check_topic(topic: object) -> str:
 
     :raise IdentifierError: malformed
     """
-    encode_name(topic, "topic")
-    text = str(topic)
-    for token in text.split("."):
-        if not token:
-            raise IdentifierError(f"The topic {text!r} has an empty token; separate tokens with single dots.")
-        if any(character.isspace() for character in token):
-            raise IdentifierError(f"The topic {text!r} has white space; use tokens such as 'camera.left'.")
+    text, tokens = _tokens(topic, "topic")
+    for token in tokens:
         if token in ("*", ">"):
             raise IdentifierError(f"The topic {text!r} has the wildcard {token!r}, which only filters may have.")
     return text
@@ -66,17 +61,22 @@ def check_filter(topic_filter: object) -> str:
 
     :raise IdentifierError: malformed
     """
-    encode_name(topic_filter, "topic filter")
-    text = str(topic_filter)
-    tokens = text.split(".")
-    for index, token in enumerate(tokens):
-        if not token:
-            raise IdentifierError(f"The topic filter {text!r} has an empty token; separate tokens with single dots.")
-        if any(character.isspace() for character in token):
-            raise IdentifierError(f"The topic filter {text!r} has white space.")
-        if token == ">" and index != len(tokens) - 1:
-            raise IdentifierError(f"The topic filter {text!r} has '>' before the end; it stands for all that follows.")
+    text, tokens = _tokens(topic_filter, "topic filter")
+    if ">" in tokens[:-1]:
+        raise IdentifierError(f"The topic filter {text!r} has '>' before the end; it stands for all that follows.")
     return text
+
+
+def _tokens(name: object, what: str) -> tuple[str, list[str]]:
+    encode_name(name, what)
+    text = str(name)
+    tokens = text.split(".")
+    for token in tokens:
+        if not token:
+            raise IdentifierError(f"The {what} {text!r} has an empty token; separate tokens with single dots.")
+        if any(character.isspace() for character in token):
+            raise IdentifierError(f"The {what} {text!r} has white space; use tokens such as 'camera.left'.")
+    return text, tokens
 
 
 @lru_cache(maxsize=4096)

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from persipubsub.errors import LeaseLostError, SubscriberError
-from persipubsub.holding import Holder
 from persipubsub.message import HELD, Received
+from persipubsub.settling import Settler
 
 V = TypeVar("V")
 
@@ -23,7 +23,7 @@ class Receiving(Generic[V]):
 
     __slots__ = ("__weakref__", "_holder", "_take", "_value", "_messages")
 
-    def __init__(self, holder: Holder[Any], take: Take, value: Callable[[Sequence[Any]], V]) -> None:
+    def __init__(self, holder: Settler, take: Take, value: Callable[[Sequence[Any]], V]) -> None:
         """Remember how to take, and what of it to give to the block."""
         self._holder = holder
         self._take = take
@@ -76,7 +76,7 @@ class Receiving(Generic[V]):
         self._holder.return_undelivered([message._delivery for message in messages if message._state == HELD])
 
     @staticmethod
-    def _undo(holder: Holder[Any], messages: Sequence[Received[Any]]) -> None:
+    def _undo(holder: Settler, messages: Sequence[Received[Any]]) -> None:
         holder.release([message._delivery for message in messages if message._state == HELD])
 
     def __del__(self) -> None:
@@ -105,7 +105,7 @@ class ReceivingToTop(Receiving[V]):
             self._holder.return_to_top_quietly(message)
 
     @staticmethod
-    def _undo(holder: Holder[Any], messages: Sequence[Received[Any]]) -> None:
+    def _undo(holder: Settler, messages: Sequence[Received[Any]]) -> None:
         holder.return_to_top_quietly(messages[0])
 
 
@@ -114,7 +114,7 @@ class ReceivingView(Receiving[memoryview | None]):
 
     __slots__ = ("_view",)
 
-    def __init__(self, holder: Holder[Any], take: Take) -> None:
+    def __init__(self, holder: Settler, take: Take) -> None:
         """Remember how to take, without the payload."""
         super().__init__(holder, take, lambda messages: None)
         self._view: AbstractContextManager[memoryview] | None = None

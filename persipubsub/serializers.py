@@ -79,10 +79,10 @@ def msgpack_loads_as(shape: type[T]) -> Callable[[bytes], T]:
 class ProtobufMessage(Protocol):
     """What generated classes of protobuf have."""
 
-    def SerializeToString(self) -> bytes:  # noqa: N802
+    def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf calls it so
         """Return the encoded message."""
 
-    def ParseFromString(self, serialized: bytes) -> int:  # noqa: N802
+    def ParseFromString(self, serialized: bytes) -> int:  # noqa: N802 - protobuf calls it so
         """Read an encoded message into this object."""
 
 

@@ -1,20 +1,16 @@
 """Workers: handlers that compete for messages in threads, retry what failed, and stop gracefully."""
 
-import contextlib
 import logging
-import os
-import select
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from persipubsub.arguments import lease_ns_of, reason_of
 from persipubsub.errors import ClosedError, LeaseLostError, SubscriberError
 from persipubsub.message import Message
 from persipubsub.retrying import SIGNALS, Backoff, check_worker
+from persipubsub.stopping import Stop, stopped_by
 from persipubsub.subscriber import Subscriber
 
 logger = logging.getLogger("persipubsub")
@@ -83,9 +79,7 @@ class Worker(Generic[T]):
         self._guard = threading.Lock()
         self._in_hand: dict[int, Message[T]] = {}
         self._failure: BaseException | None = None
-        # A pipe, because a signal handler may not touch any lock.
-        self._wake, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)
+        self._stop = Stop()
 
     def run(self) -> int:
         """Handle messages until ``stop`` or a signal; return how many were handled well.
@@ -108,8 +102,7 @@ class Worker(Generic[T]):
             try:
                 for thread in threads:
                     thread.start()
-                while not self._stopping:
-                    select.select([self._wake], [], [])
+                self._stop.wait()
             finally:
                 self._stopping = True
                 self._finish([thread for thread in threads if thread.ident is not None])
@@ -120,11 +113,7 @@ class Worker(Generic[T]):
     def stop(self) -> None:
         """Take no more messages, and let ``run`` return; from any thread, or a signal handler."""
         self._stopping = True
-        try:
-            os.write(self._waker, b"\1")
-        except BlockingIOError:
-            # It has been told often enough.
-            pass
+        self._stop.ask()
 
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         """Wait for the handlers, for as long as they may take, and give back what is still in hand."""
@@ -139,11 +128,6 @@ class Worker(Generic[T]):
             self._holder.give_back_quietly((message,), None)
         with self._guard:
             self._running = False
-
-    def __del__(self) -> None:
-        for name in ("_wake", "_waker"):
-            if hasattr(self, name):
-                os.close(getattr(self, name))
 
     # -- in the threads -----------------------------------------------------------------------
 
@@ -215,23 +199,3 @@ def run(handler: Handler[T], subscriber: Subscriber[T], concurrency: int = 1, **
     :raise PersipubsubError: messages cannot be taken any more
     """
     return Worker(handler, subscriber, concurrency, **options).run()
-
-
-@contextlib.contextmanager
-def stopped_by(signals: Sequence[signal.Signals], stop: Callable[[], None]) -> Iterator[None]:
-    """Let signals call ``stop`` in this block, if this is the main thread; also those that came while blocked."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop()
-
-    before = {number: signal.signal(number, handle) for number in signals}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # None: it was not set from Python.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,11 +1,11 @@
 """Messages as asynchronous subscribers receive them."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from persipubsub.aio.thread import Thread
 from persipubsub.engine.messages import Delivery
-from persipubsub.holding import Holder
 from persipubsub.message import HELD, Received
+from persipubsub.settling import Settler
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Message(Received[T]):
     __slots__ = ("_thread",)
 
     def __init__(
-        self, thread: Thread, holder: "Holder[Any]", delivery: Delivery, data: T, generation: int, state: int = HELD
+        self, thread: Thread, holder: Settler, delivery: Delivery, data: T, generation: int, state: int = HELD
     ) -> None:
         """Wrap a delivery; subscribers do so."""
         super().__init__(holder, delivery, data, generation, state)

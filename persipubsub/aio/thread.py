@@ -126,7 +126,7 @@ class Thread:
             finally:
                 # The traceback holds this frame: without this they would keep each other, and the job, alive.
                 del job
-        return job.result  # type: ignore[return-value]
+        return job.result  # type: ignore[return-value]  # there is one if there is no error
 
     def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
@@ -16,6 +16,7 @@ from persipubsub.engine.local import files, open_local
 from persipubsub.engine.local.vitals import Vitals, library_versions
 from persipubsub.errors import PersipubsubError
 from persipubsub.paths import absolute
+from persipubsub.units import size
 
 #: Older ones destroy locks that other processes use while they leave.
 _OLDEST_LMDB = (0, 9, 33)
@@ -101,7 +102,7 @@ def _place(folder: pathlib.Path) -> Iterator[Symptom]:
     little = usage.free < _LITTLE_SPACE or usage.free < usage.total * _SMALL_SHARE
     yield Symptom(
         "disk space",
-        f"{_size(usage.free)} of {_size(usage.total)} are free",
+        f"{size(usage.free)} of {size(usage.total)} are free",
         "Make room: a full disk refuses what is sent." if little else None,
     )
     try:
@@ -135,7 +136,7 @@ def _queue(path: pathlib.Path) -> Iterator[Symptom]:
     yield Symptom(
         "queue",
         f"{statistics.identity}, format {vitals.format_version}, {statistics.messages} messages, "
-        f"{_size(statistics.payload_bytes)} of payload, {len(statistics.subscribers)} subscribers",
+        f"{size(statistics.payload_bytes)} of payload, {len(statistics.subscribers)} subscribers",
     )
     for look in (_space, _readers, _leases, _subscribers):
         yield from look(vitals, statistics)
@@ -145,8 +146,8 @@ def _queue(path: pathlib.Path) -> Iterator[Symptom]:
 
 def _space(vitals: Vitals, statistics: Statistics) -> Iterator[Symptom]:
     finding = (
-        f"the map is {_size(vitals.map_bytes)} and grows by itself; the file uses {_size(vitals.used_bytes)}, of which "
-        f"{_size(vitals.free_bytes)} hold nothing"
+        f"the map is {size(vitals.map_bytes)} and grows by itself; the file uses {size(vitals.used_bytes)}, of which "
+        f"{size(vitals.free_bytes)} hold nothing"
     )
     wasteful = vitals.free_bytes > max(_WORTH_COMPACTING, vitals.used_bytes // 2)
     advice = "`persipubsub compact` would give that back to the disk; new messages would use it as well."
@@ -193,11 +194,3 @@ def _subscribers(vitals: Vitals, statistics: Statistics) -> Iterator[Symptom]:
                 yield Symptom(f"subscriber {subscriber.identifier}", finding.format(number), advice)
     if not statistics.subscribers:
         yield Symptom("subscribers", "there are none")
-
-
-def _size(number: int) -> str:
-    size: Callable[[float, str], str] = "{:.1f} {}".format
-    for unit, length in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if number >= length:
-            return size(number / length, unit)
-    return f"{number} B"

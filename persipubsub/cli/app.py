@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -38,7 +39,7 @@ from persipubsub.errors import PersipubsubError, QueueError
 OK, ANSWER_IS_NO, WRONG, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 #: What Typer raises for a wrong command line; its name has moved between versions, its place has not.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="persipubsub",
@@ -91,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except _UsageError as error:
         # Where no option is to blame, the prefix says nothing.
-        return _fail(error.format_message().removeprefix("Invalid value: "))  # type: ignore[attr-defined]
+        return _fail(error.format_message().removeprefix("Invalid value: "))
     except QueueError as error:
         return _fail(str(error), ANSWER_IS_NO)
     except (PersipubsubError, OSError) as error:

@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from persipubsub import units
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, only, open_control, shown, split
+from persipubsub.cli.finding import only, open_control, shown, split
+from persipubsub.cli.options import ConfigOption, QueueOption
 
 NAME = "backup"
 HELP = """Copy a queue that is in use into a new folder.
@@ -39,4 +41,4 @@ def command(
     if as_json:
         output.print_json({"backup": str(target), "bytes": size, "seconds": round(seconds, 3)})
     else:
-        typer.echo(f"{target}: {output.size(size)}, verified, in {output.duration(seconds)}")
+        typer.echo(f"{target}: {units.size(size)}, verified, in {units.duration(seconds)}")

@@ -7,7 +7,8 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
+from persipubsub.cli.finding import find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 from persipubsub.engine.opening import LocalOpener, opener_for
 
 NAME = "check"

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import asking, completion, output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
+from persipubsub.cli.finding import find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 NAME = "clear"
 HELP = """Drop all messages and subscribers of a queue.

@@ -3,8 +3,10 @@
 import msgspec
 import typer
 
+from persipubsub import units
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
+from persipubsub.cli.finding import find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 NAME = "compact"
 HELP = """Give the disk back what a queue does not use any more.
@@ -30,4 +32,4 @@ def command(
     if as_json:
         output.print_json(msgspec.to_builtins(done))
     else:
-        typer.echo(f"{output.size(done.before)} -> {output.size(done.after)}")
+        typer.echo(f"{units.size(done.before)} -> {units.size(done.after)}")

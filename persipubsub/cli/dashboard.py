@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli.extras import needing
-from persipubsub.cli.target import ConfigOption, IntervalOption, LocationsArgument, QueuesOption, find_queues
+from persipubsub.cli.finding import find_queues
+from persipubsub.cli.options import ConfigOption, IntervalOption, LocationsArgument, QueuesOption
 
 NAME = "dashboard"
 HELP = """Watch queues live in a browser.

@@ -6,15 +6,8 @@ import typer
 from rich.text import Text
 
 from persipubsub.cli import output
-from persipubsub.cli.target import (
-    ConfigOption,
-    PathArgument,
-    QueueOption,
-    SubscriberOption,
-    find_queue,
-    open_control,
-    split,
-)
+from persipubsub.cli.finding import find_queue, open_control, split
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption, SubscriberOption
 
 app = typer.Typer(
     help="""List, requeue, discard undeliverable messages.

@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import asking, output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, shown
-from persipubsub.engine.opening import JetStreamOpener, LocalOpener, not_found, opener_for
+from persipubsub.cli.finding import find_queue, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
+from persipubsub.engine.opening import JetStreamOpener, LocalOpener, opener_for
+from persipubsub.engine.refusals import not_found
 from persipubsub.errors import UnsupportedByEngineError
 
 NAME = "delete"

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from persipubsub import units
 from persipubsub.cli import output
 from persipubsub.demo import job
 from persipubsub.demo.verdict import Verdict
@@ -127,14 +129,14 @@ def _print(console: Console, verdict: Verdict, directory: pathlib.Path | None) -
     for name, subscriber in verdict.subscribers.items():
         for what, paths in (("never arrived", subscriber.missing), ("differs from the original", subscriber.altered)):
             for path in paths[:10]:
-                console.print(output.escape(f"{name}: {path!a} {what}"), style="red", soft_wrap=True)
+                console.print(escape(f"{name}: {path!a} {what}"), style="red", soft_wrap=True)
             if len(paths) > 10:
                 console.print(f"{name}: {len(paths) - 10} more {what}", style="red", soft_wrap=True)
     for problem in verdict.problems:
-        console.print(output.escape(problem), style="red", soft_wrap=True)
+        console.print(escape(problem), style="red", soft_wrap=True)
     console.print(
         f"sent {verdict.sent}, received {verdict.received}, redelivered {verdict.redelivered}, lost {verdict.lost}, "
-        f"{verdict.rate:,.0f} messages/s ({verdict.seconds:.1f} s, {output.size(verdict.payload_bytes)} of files)",
+        f"{verdict.rate:,.0f} messages/s ({verdict.seconds:.1f} s, {units.size(verdict.payload_bytes)} of files)",
         soft_wrap=True,
     )
     if verdict.passed:
@@ -142,9 +144,7 @@ def _print(console: Console, verdict: Verdict, directory: pathlib.Path | None) -
             "Every file arrived at every subscriber, with the SHA-256 of the original.", style="green", soft_wrap=True
         )
     if directory is not None:
-        console.print(
-            output.escape(f"Look at the queue with: persipubsub status --config {directory}/persipubsub.json")
-        )
+        console.print(escape(f"Look at the queue with: persipubsub status --config {directory}/persipubsub.json"))
 
 
 def _as_json(verdict: Verdict) -> dict[str, object]:

@@ -4,10 +4,12 @@ import pathlib
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from persipubsub import config as deployment
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, find_config
+from persipubsub.cli.finding import find_config
+from persipubsub.cli.options import ConfigOption
 from persipubsub.deployment import Action, Plan
 
 NAME = "deploy"
@@ -56,8 +58,8 @@ def _print(plan: Plan) -> None:
         what = f"queue {row.queue}" if row.subscriber is None else f"  subscriber {row.subscriber}"
         table.add_row(
             f"[{_STYLES[row.action]}]{row.action.value}" if row.action in _STYLES else row.action.value,
-            output.escape(what),
-            output.escape("; ".join(row.details)),
+            escape(what),
+            escape("; ".join(row.details)),
         )
     console = output.console()
     if plan.rows:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from persipubsub import config as deployment
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, has_config, shown
+from persipubsub.cli.finding import find_config, find_queue, has_config, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 if TYPE_CHECKING:
     from persipubsub import care

@@ -10,8 +10,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from persipubsub import units
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control, shown
+from persipubsub.cli.finding import find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 NAME = "export"
 HELP = """Write a queue as JSON Lines.
@@ -45,7 +47,7 @@ def command(
     if file is not None and as_json:
         output.print_json({"file": str(file), "messages": number, "bytes": file.stat().st_size})
     elif file is not None:
-        typer.echo(f"{file}: {number} messages, {output.size(file.stat().st_size)}")
+        typer.echo(f"{file}: {number} messages, {units.size(file.stat().st_size)}")
 
 
 @contextlib.contextmanager

@@ -148,11 +148,10 @@ def shown(path: pathlib.Path) -> str:
 
 @contextlib.contextmanager
 def open_control(path: pathlib.Path) -> Iterator[Control]:
-    """Open the control of a queue that is deployed; unlike ``new_control`` alone, never create one.
+    """Open the control of a queue that is deployed; nothing is created.
 
     :raise QueueNotFoundError: nothing is deployed there
     :raise OpenError: it cannot be opened
     """
-    opener_for(path).open().close()
-    with Environment(path) as environment, environment.new_control() as control:
+    with Environment(path) as environment, environment.open_control() as control:
         yield control

@@ -10,7 +10,8 @@ import msgspec
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, shown, split
+from persipubsub.cli.finding import shown, split
+from persipubsub.cli.options import ConfigOption, QueueOption
 
 NAME = "import"
 HELP = """Make a queue of an export, or send its messages.

@@ -9,7 +9,8 @@ import typer
 
 from persipubsub import config as deployment
 from persipubsub.cli.extras import needing
-from persipubsub.cli.target import ConfigOption, QueueOption, find_config, shown
+from persipubsub.cli.finding import find_config, shown
+from persipubsub.cli.options import ConfigOption, QueueOption
 from persipubsub.errors import PersipubsubError
 
 NAME = "metrics"

@@ -9,25 +9,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-
-from persipubsub.watch.units import duration, size
-
-__all__ = [
-    "JsonOption",
-    "console",
-    "duration",
-    "escape",
-    "headers",
-    "message_json",
-    "moment",
-    "payload",
-    "print_json",
-    "size",
-    "table",
-]
-
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

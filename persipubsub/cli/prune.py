@@ -3,7 +3,8 @@
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
+from persipubsub.cli.finding import find_queue, open_control
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 
 NAME = "prune"
 HELP = """Drop messages that nobody needs any more.

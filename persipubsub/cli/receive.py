@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, SubscriberOption, find_queue
+from persipubsub.cli.finding import find_queue
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption, SubscriberOption
 from persipubsub.environment import Environment
 from persipubsub.message import Message
 

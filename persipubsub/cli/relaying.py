@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
+from persipubsub import units
 from persipubsub.cli import output
 from persipubsub.relay import Relay, RelayState, RelayStatus
 
@@ -56,7 +58,7 @@ def reporting(relay: Relay, *, as_json: bool) -> Iterator[None]:
     if as_json:
         output.print_json(figures(relay.status()))
     elif live:
-        console.print(output.escape(describe(relay.status(), None)), soft_wrap=True)
+        console.print(escape(describe(relay.status(), None)), soft_wrap=True)
 
 
 def _report(relay: Relay, over: threading.Event, console: Console | None, as_json: bool) -> None:
@@ -129,7 +131,7 @@ def describe(status: RelayStatus, rate: float | None) -> str:
     parts = [f"{status.name or 'relay'}: {status.state.value}", f"{status.forwarded:,} forwarded"]
     if rate is not None:
         parts.append(f"{rate:,.0f}/s")
-    parts.append(output.size(status.forwarded_bytes))
+    parts.append(units.size(status.forwarded_bytes))
     if status.lag is not None:
         parts.append(f"{status.lag:,} to go")
     if status.rejected:

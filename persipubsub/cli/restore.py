@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output, progress
-from persipubsub.cli.target import ConfigOption, QueueOption, find_queue
+from persipubsub.cli.finding import find_queue
+from persipubsub.cli.options import ConfigOption, QueueOption
 
 NAME = "restore"
 HELP = """Make a queue of a backup.

@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output
+from persipubsub.cli.finding import only, split
+from persipubsub.cli.options import ConfigOption, QueueOption, SubscriberOption
 from persipubsub.cli.position import parse_position
-from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, only, split
 from persipubsub.environment import Environment
 
 NAME = "seek"

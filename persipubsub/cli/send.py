@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from persipubsub.cli import progress
-from persipubsub.cli.target import ConfigOption, QueueOption, split
+from persipubsub.cli.finding import split
+from persipubsub.cli.options import ConfigOption, QueueOption
 from persipubsub.environment import Environment
 from persipubsub.errors import MessageTooLargeError, QueueFullError
 from persipubsub.message import Draft

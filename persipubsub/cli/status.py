@@ -12,13 +12,14 @@ from rich.live import Live
 from rich.text import Text
 
 from persipubsub import config as deployment
+from persipubsub import units
 from persipubsub.cli import output
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_config, find_queue, open_control, shown
+from persipubsub.cli.finding import find_config, find_queue, open_control, shown
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 from persipubsub.engine.figures import Statistics, SubscriberStatistics
 from persipubsub.engine.opening import opener_for
 from persipubsub.errors import QueueNotFoundError
 from persipubsub.watch.sampling import QueueView, Reading, State, Track
-from persipubsub.watch.units import rate
 
 NAME = "status"
 HELP = """Show queues, and how far subscribers are.
@@ -129,13 +130,13 @@ def _render(
 def _render_queue(name: str, statistics: Statistics, view: QueueView | None) -> list[RenderableType]:
     facts = [
         f"{statistics.messages} messages",
-        f"{output.size(statistics.payload_bytes)} of payload in {output.size(statistics.file_bytes)}",
+        f"{units.size(statistics.payload_bytes)} of payload in {units.size(statistics.file_bytes)}",
         f"{statistics.published} published",
     ]
     if view is not None:
-        facts.append(f"{rate(view.rate_in)}/s in")
+        facts.append(f"{units.rate(view.rate_in)}/s in")
     if statistics.oldest_age is not None:
-        facts.append(f"oldest {output.duration(statistics.oldest_age)}")
+        facts.append(f"oldest {units.duration(statistics.oldest_age)}")
     for count, what in (
         (statistics.deduplicated, "deduplicated"),
         (statistics.unrouted, "unrouted"),
@@ -168,7 +169,7 @@ def _render_queue(name: str, statistics: Statistics, view: QueueView | None) -> 
         )
         table.add_row(
             Text(subscriber.identifier + (" (paused)" if subscriber.paused else "")),
-            *([] if view is None else [rate(rates[number])]),
+            *([] if view is None else [units.rate(rates[number])]),
             str(subscriber.lag),
             str(subscriber.waiting),
             str(subscriber.leased),

@@ -8,8 +8,9 @@ import typer
 from rich.text import Text
 
 from persipubsub.cli import output
+from persipubsub.cli.finding import find_queue, only, open_control, split
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 from persipubsub.cli.position import parse_position
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, only, open_control, split
 
 app = typer.Typer(
     help="""List, add, remove, pause, resume subscribers.

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from persipubsub.retrying import SIGNALS, Backoff
-from persipubsub.worker import stopped_by
+from persipubsub.stopping import stopped_by
 
 #: Who lived so long (seconds) did not die of its start: the next one is started without much delay.
 _HEALTHY = 10.0

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import output
+from persipubsub.cli.finding import find_queue, open_control
+from persipubsub.cli.options import ConfigOption, PathArgument, QueueOption
 from persipubsub.cli.position import parse_position
-from persipubsub.cli.target import ConfigOption, PathArgument, QueueOption, find_queue, open_control
 from persipubsub.environment import Environment
 
 NAME = "tail"

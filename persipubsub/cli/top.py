@@ -3,13 +3,8 @@
 import sys
 
 from persipubsub.cli.extras import needing
-from persipubsub.cli.target import (
-    ConfigOption,
-    IntervalOption,
-    LocationsArgument,
-    QueuesOption,
-    find_queues,
-)
+from persipubsub.cli.finding import find_queues
+from persipubsub.cli.options import ConfigOption, IntervalOption, LocationsArgument, QueuesOption
 from persipubsub.errors import PersipubsubError
 
 NAME = "top"

@@ -9,8 +9,9 @@ import msgspec
 import typer
 
 from persipubsub.cli import output
+from persipubsub.cli.finding import find_queue
+from persipubsub.cli.options import ConfigOption, QueueOption, SubscriberOption
 from persipubsub.cli.supervision import Event, Supervisor
-from persipubsub.cli.target import ConfigOption, QueueOption, SubscriberOption, find_queue
 from persipubsub.environment import Environment
 
 NAME = "work"

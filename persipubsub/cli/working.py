@@ -62,13 +62,18 @@ def find_handler(name: str) -> Callable[..., Any]:
 def work(task: Task, line: int) -> None:
     """Handle messages until a signal, or until the supervisor is gone."""
     handler = find_handler(task.handler)
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+    if _is_asynchronous(handler):
         asyncio.run(_work_in_tasks(task, handler, line))
         return
     with Environment(task.path) as environment, environment.new_subscriber(task.subscriber) as subscriber:
         worker = Worker(handler, subscriber, task.concurrency, grace=task.grace)
         threading.Thread(target=when_alone, args=(line, worker.stop), daemon=True).start()
         worker.run()
+
+
+def _is_asynchronous(handler: Any) -> bool:
+    """Tell whether it is to be awaited: a coroutine function, or an object that is called as one."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(handler.__call__)
 
 
 async def _work_in_tasks(task: Task, handler: Callable[..., Any], line: int) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from persipubsub.engine.base import Engine
-from persipubsub.errors import OpenError, QueueNotFoundError, UnsupportedByEngineError
+from persipubsub.engine.refusals import not_found
+from persipubsub.errors import OpenError, UnsupportedByEngineError
 from persipubsub.limits import Settings, SubscriberSettings
 from persipubsub.paths import absolute
 
@@ -61,14 +62,6 @@ class Opener(Protocol):
         :raise QueueNotFoundError: nothing is deployed there
         :raise OpenError: it cannot be opened
         """
-
-
-def not_found(location: str) -> QueueNotFoundError:
-    """Return the error for a location where nothing is deployed."""
-    return QueueNotFoundError(
-        f"No queue is deployed at {location}. Deploy one with "
-        f"Environment({location!r}).new_control(subscriber_ids=...) or with `persipubsub deploy`."
-    )
 
 
 class LocalOpener:

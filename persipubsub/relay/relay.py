@@ -1,8 +1,6 @@
 """The relay as others see it: how it is made, runs, stops, and what it tells."""
 
 import contextlib
-import os
-import select
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -18,7 +16,7 @@ from persipubsub.relay.source import Source
 from persipubsub.relay.status import RelayStatus
 from persipubsub.relay.target import Target
 from persipubsub.retrying import SIGNALS, Backoff, check_worker
-from persipubsub.worker import stopped_by
+from persipubsub.stopping import Stop, stopped_by
 
 _BACKOFF: Final = Backoff(first=0.1, longest=30.0)
 
@@ -79,14 +77,7 @@ class Relay:
         self._running = False
         #: Whether the thread of the last run hangs in a call that does not return.
         self._lingering = False
-        # A pipe, because a signal handler may not touch any lock.
-        self._wake, self._waker = os.pipe()
-        os.set_blocking(self._waker, False)
-
-    def __del__(self) -> None:
-        for name in ("_wake", "_waker"):
-            if hasattr(self, name):
-                os.close(getattr(self, name))
+        self._stop = Stop()
 
     # -- from outside -------------------------------------------------------------------------
 
@@ -130,7 +121,7 @@ class Relay:
             with stopped_by(self._signals, self.stop):
                 try:
                     thread.start()
-                    select.select([self._wake], [], [])
+                    self._stop.wait()
                 finally:
                     self._finish(thread)
             if self._failure is not None:
@@ -139,8 +130,7 @@ class Relay:
 
     def stop(self) -> None:
         """Let ``run`` finish the batch in hand and return; from any thread, or a signal handler."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._waker, b"\1")
+        self._stop.ask()
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -163,11 +153,7 @@ class Relay:
         if self._lingering:
             self._log.hangs(self._grace)
             return
-        os.set_blocking(self._wake, False)
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._wake, 64):
-                pass
-        os.set_blocking(self._wake, True)
+        self._stop.forget()
         self._forwarder.stopped.clear()
 
     def _work(self, drain: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from persipubsub.engine.figures import SubscriberStatistics
 from persipubsub.errors import SettingsError, SettingsMismatchError
+from persipubsub.holding import Holder
 from persipubsub.message import Message
 from persipubsub.positions import Position
 from persipubsub.relay.endpoint import Endpoint
@@ -52,6 +53,13 @@ class Source:
     def is_open(self) -> bool:
         """Tell whether messages can be taken."""
         return self._subscriber is not None
+
+    @property
+    def _holder(self) -> Holder[Message[bytes]]:
+        """Return what takes and settles; the source is open."""
+        if self._subscriber is None:
+            raise RuntimeError("The source is not open.")
+        return self._subscriber._holder
 
     def open(self, name: str, target: str) -> None:
         """Open the queue; add the relay's subscriber if there is none.
@@ -166,9 +174,7 @@ class Source:
     def _take(
         self, deadline: float | None, before: Callable[[], object], count: int | None = None
     ) -> list[Message[bytes]]:
-        if self._subscriber is None:
-            raise RuntimeError("The source is not open.")
-        messages = self._subscriber._holder.take(count or self._next_batch, deadline, None, before=before)
+        messages = self._holder.take(count or self._next_batch, deadline, None, before=before)
         messages.sort(key=lambda message: message.id)
         return messages
 
@@ -184,14 +190,11 @@ class Source:
         return seen.leased <= len(messages) and not taken_by_others
 
     def _sees_death(self) -> bool:
-        if self._subscriber is None:
-            raise RuntimeError("The source is not open.")
-        return self._subscriber._holder.engine().capabilities.sees_death
+        return self._holder.engine().capabilities.sees_death
 
     def _stand_back(self, messages: Sequence[Message[bytes]]) -> None:
         self._gathering = True
-        if self._subscriber is not None:
-            self._subscriber._holder.give_back_quietly(messages, None)
+        self._holder.give_back_quietly(messages, None)
         raise SomebodyElseError
 
     def _note(self, messages: Sequence[Message[bytes]]) -> None:
@@ -208,5 +211,4 @@ class Source:
 
         :raise LeaseLostError: some belong to somebody else by now
         """
-        if self._subscriber is not None:
-            self._subscriber._holder.settle(messages)
+        self._holder.settle(messages)

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,7 @@ from persipubsub.engine.figures import Statistics
 from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import QueueError, QueueNotFoundError
+from persipubsub.stored import StoredMessage
 
 Location = str | os.PathLike[str]
 
@@ -34,6 +36,17 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     died: str | None = None
     delivery_count: int | None = None
     reason: str | None = None
+
+
+def _shown(message: StoredMessage[Any]) -> Shown:
+    return Shown(
+        id=message.id,
+        sent=message.sent.isoformat(timespec="milliseconds"),
+        topic=message.topic,
+        headers=dict(message.headers),
+        data=message.data,
+        size=len(message.data),
+    )
 
 
 class Source:
@@ -81,17 +94,7 @@ class Source:
             average = figures.payload_bytes // max(figures.messages, 1)
             number = max(1, min(most, _MOST_BYTES // max(average, 1)))
             start = max(figures.first_id, figures.last_id - number + 1)
-            found = [
-                Shown(
-                    id=message.id,
-                    sent=message.sent.isoformat(timespec="milliseconds"),
-                    topic=message.topic,
-                    headers=dict(message.headers),
-                    data=message.data,
-                    size=len(message.data),
-                )
-                for message in environment.browse(start, limit=number)
-            ]
+            found = [_shown(message) for message in environment.browse(start, limit=number)]
         return found[::-1]
 
     def dead_letters(self, subscribers: Sequence[str] | None = None, most: int = 100) -> list[Shown]:
@@ -106,13 +109,8 @@ class Source:
             for subscriber in subscribers:
                 for letter in itertools.islice(control.dead_letters(subscriber), most):
                     found.append(
-                        Shown(
-                            id=letter.id,
-                            sent=letter.sent.isoformat(timespec="milliseconds"),
-                            topic=letter.topic,
-                            headers=dict(letter.headers),
-                            data=letter.data,
-                            size=len(letter.data),
+                        msgspec.structs.replace(
+                            _shown(letter),
                             subscriber=subscriber,
                             died=letter.died.isoformat(timespec="milliseconds"),
                             delivery_count=letter.delivery_count,

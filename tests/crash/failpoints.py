@@ -50,7 +50,7 @@ FAILPOINTS: dict[str, Failpoint] = {
     "inside a take": Failpoint("engine.local.take:_deliver", AFTER, "consumer"),
     "before settling": Failpoint("engine.local.settle:settle", BEFORE, "consumer"),
     "inside settling": Failpoint("engine.local.settle:_settle_one", AFTER, "consumer"),
-    "after settling": Failpoint("holding:Holder.mark_settled", BEFORE, "consumer"),
+    "after settling": Failpoint("settling:Settler.mark_settled", BEFORE, "consumer"),
     "inside giving back": Failpoint("engine.local.returning:_set_aside", AFTER, "consumer"),
     "taking over from the dead": Failpoint("engine.local.returning:take_over", AFTER, "consumer"),
     "before pruning": Failpoint("engine.local.prune:sweep", BEFORE, "consumer"),

@@ -1,7 +1,9 @@
 """Workers in threads: handlers compete, failures come again later, and a stop is graceful."""
 
+import contextlib
 import itertools
 import os
+import resource
 import signal
 import threading
 import time
@@ -175,6 +177,25 @@ def test_signals_stop_it(env: Environment, number: signal.Signals) -> None:
 
     assert run(handle, env.new_subscriber("a"), 2) == 1
     assert signal.getsignal(number) is before
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have more descriptors open than select() can take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with open(os.devnull, "rb") as null, contextlib.ExitStack() as opened:
+        while opened.enter_context(os.fdopen(os.dup(null.fileno()), "rb")).fileno() < 1024:
+            pass
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_many_open_files_do_not_keep_it_from_running(env: Environment) -> None:
+    env.new_publisher().send(b"frame")
+    worker = Worker(lambda message: worker.stop(), env.new_subscriber("a"))
+    assert worker.run() == 1
 
 
 def test_idle_worker_stops_at_once(env: Environment) -> None:

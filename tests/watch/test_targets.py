@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from persipubsub import QueueManager
-from persipubsub.cli.target import find_queues
+from persipubsub.cli.finding import find_queues
 from persipubsub.errors import ConfigError
 
 

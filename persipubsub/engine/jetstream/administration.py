@@ -9,7 +9,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine.base import Start
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.figures import Compaction, Finding, Statistics
-from persipubsub.engine.jetstream import deploying, look, newest, roster
+from persipubsub.engine.jetstream import deadletters, deploying, look, newest, roster
 from persipubsub.engine.jetstream.link import Link
 from persipubsub.engine.jetstream.names import Names
 from persipubsub.engine.jetstream.publish import Publisher
@@ -148,15 +148,15 @@ class Administration:
 
     def dead_letters(self, identifier: str, after: int = 0, max_messages: int = 1000) -> list[DeadLetterRecord]:
         """Return dead letters with ids greater than ``after``, oldest first."""
-        return self._run(roster.dead_letters(self._session, identifier, after, max_messages))
+        return self._run(deadletters.page(self._session, identifier, after, max_messages))
 
     def requeue_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
         """Send dead letters to the subscriber once more, as new messages; ``None`` means all."""
-        return self._run(roster.requeue_dead(self._session, self._publisher, identifier, ids))
+        return self._run(deadletters.requeue(self._session, self._publisher, identifier, ids))
 
     def discard_dead(self, identifier: str, ids: Sequence[int] | None) -> int:
         """Forget dead letters; ``None`` means all; return how many."""
-        return self._run(roster.discard_dead(self._session, identifier, ids))
+        return self._run(deadletters.discard(self._session, identifier, ids))
 
 
 def _not_here(done: str, instead: str) -> UnsupportedByEngineError:

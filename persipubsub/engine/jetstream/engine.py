@@ -150,7 +150,7 @@ class JetStreamEngine(Administration):
 
     def return_to_top(self, identifier: str, receipt: Receipt) -> None:
         """Undo ``take_newest``."""
-        self._give_back(identifier, [receipt], undelivered=True)
+        self.give_back(identifier, [receipt], undelivered=True)
 
     def pop(self, identifier: str) -> Delivery | None:
         """Take and settle one message."""
@@ -165,12 +165,13 @@ class JetStreamEngine(Administration):
         return self._run(work())
 
     def settle(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry] = ()) -> None:
-        """Publish ``outgoing``, then acknowledge takes.
+        """Publish ``outgoing``, then acknowledge takes, each by itself.
 
         A process that dies in between leaves both: what it published is recognised when it is published for the same
         message again within the deduplication window.
 
-        :raise LeaseLostError: one of them is not held any more; nothing was changed
+        :raise LeaseLostError: one of them is not held any more, and nothing was changed; or the server does not know of
+            it any more, and all else was done
         """
         self._run(self._settle_and_put(identifier, receipts, outgoing))
 
@@ -191,7 +192,10 @@ class JetStreamEngine(Administration):
 
         :raise LeaseLostError: one of them is not held any more (and not ``undelivered``); nothing was changed
         """
-        self._give_back(identifier, receipts, delay_ns=delay_ns, reason=reason, undelivered=undelivered)
+        work = settle.give_back(
+            self._session, identifier, receipts, delay_ns=delay_ns, reason=reason, undelivered=undelivered
+        )
+        self._run(work)
 
     def reject(self, identifier: str, receipts: Sequence[Receipt], reason: str) -> None:
         """Move takes to the dead letters.
@@ -270,20 +274,6 @@ class JetStreamEngine(Administration):
             await self._keeper.give_back(arrival)
         for identifier in list(session.ephemeral):
             await roster.remove(session, identifier)
-
-    def _give_back(
-        self,
-        identifier: str,
-        receipts: Sequence[Receipt],
-        *,
-        delay_ns: int = 0,
-        reason: str | None = None,
-        undelivered: bool = False,
-    ) -> None:
-        work = settle.give_back(
-            self._session, identifier, receipts, delay_ns=delay_ns, reason=reason, undelivered=undelivered
-        )
-        self._run(work)
 
     async def _settle_and_put(self, identifier: str, receipts: Sequence[Receipt], outgoing: Sequence[Entry]) -> None:
         holds = await settle.claim(self._session, identifier, receipts)

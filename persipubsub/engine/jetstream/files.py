@@ -31,7 +31,7 @@ def _after(lines: list[bytes], heading: bytes) -> bytes:
 
 def _is_good(token: bytes, seed: bytes) -> bool:
     try:
-        import nkeys  # type: ignore[import-untyped]
+        import nkeys  # type: ignore[import-untyped]  # it has no type hints
     except ImportError as error:
         raise OpenError("Credentials need another package: pip install 'persipubsub[nats]'") from error
     try:

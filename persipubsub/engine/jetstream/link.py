@@ -31,7 +31,8 @@ logger = logging.getLogger("persipubsub")
 ATTEMPT: Final = 2.0
 #: Seconds in which a server must be found when a queue is opened.
 _CONNECT: Final = 3.0
-_RETRY: Final = 0.05
+#: Seconds between two attempts.
+RETRY: Final = 0.05
 #: Atomic batches and messages with an end of their own came together with this version.
 _OLDEST: Final = (2, 12)
 
@@ -164,9 +165,9 @@ class Link:
                 if not is_passing(error) or (isinstance(error, nats.errors.NoRespondersError) and not alone):
                     raise
                 self._check_allowed(began)
-                if now() + _RETRY >= deadline:
+                if now() + RETRY >= deadline:
                     raise translate(error, self.where) from error
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
 
     async def flush(self) -> None:
         """Wait until the server has got everything that was sent."""
@@ -197,7 +198,7 @@ class Link:
                 tls=tls_context(where),
                 connect_timeout=2,
                 # The client sleeps so long between attempts; it takes fractions, whatever its types say.
-                reconnect_time_wait=cast(int, _RETRY),
+                reconnect_time_wait=cast(int, RETRY),
                 max_reconnect_attempts=-1,
                 ping_interval=5,
                 max_outstanding_pings=2,

@@ -13,7 +13,7 @@ from nats.js import api
 from nats.js import errors as js_errors
 
 from persipubsub.engine.figures import Finding, Statistics, SubscriberStatistics
-from persipubsub.engine.jetstream import roster, settle, stored, take, wire
+from persipubsub.engine.jetstream import deadletters, roster, settle, stored, take, wire
 from persipubsub.engine.jetstream.ahead import delivered, next_of
 from persipubsub.engine.jetstream.holds import Hold, deliver
 from persipubsub.engine.jetstream.notes import NO_NOTE
@@ -67,7 +67,7 @@ async def _subscriber(session: Session, identifier: str, listed: Listed) -> Subs
         waiting=max(0, (info.num_pending or 0) - ahead) + returned,
         leased=max(0, pending - delayed - returned),
         delayed=delayed,
-        dead=len(await roster.dead_ids(session, identifier)),
+        dead=len(await deadletters.list_ids(session, identifier)),
         deliveries=info.delivered.consumer_seq if info.delivered else 0,
         settled=info.ack_floor.consumer_seq if info.ack_floor else 0,
         redelivered=info.num_redelivered or 0,
@@ -177,8 +177,8 @@ async def check(session: Session) -> list[Finding]:
             found.append(Finding(where, "its consumer has another filter"))
         if bool(consumer.paused) != listed.paused:
             found.append(Finding(where, "its consumer is paused, or is not, against what is listed"))
-        for each in await roster.dead_ids(session, identifier):
-            if not await roster.dead_letters(session, identifier, each - 1, 1):
+        for each in await deadletters.list_ids(session, identifier):
+            if not await deadletters.page(session, identifier, each - 1, 1):
                 found.append(Finding(where, f"the dead letter {each} cannot be read"))
     return found
 
@@ -221,7 +221,7 @@ async def _page(session: Session, start: int, max_messages: int, seconds: float)
 
 async def _sent_at(session: Session, sent_ns: int) -> int:
     _, following = await roster.bounds(session)
-    moment = datetime.datetime.fromtimestamp(sent_ns // 10**9, datetime.timezone.utc)  # noqa: UP017
+    moment = datetime.datetime.fromtimestamp(sent_ns // 10**9, datetime.UTC)
     text = f"{moment:%Y-%m-%dT%H:%M:%S}.{sent_ns % 10**9:09d}Z"
     request = json.dumps({"start_time": text, "batch": 1, "next_by_subj": session.names.messages}).encode()
     answer = await session.link.request(f"$JS.API.DIRECT.GET.{session.names.stream}", request)

@@ -14,6 +14,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine import events
 from persipubsub.engine.jetstream import wire
 from persipubsub.engine.jetstream.behind import note_stored
+from persipubsub.engine.jetstream.link import RETRY
 from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.translate import (
     BATCH_INCOMPLETE,
@@ -35,10 +36,9 @@ from persipubsub.limits import Retention, Settings
 
 #: The server's limit for one batch.
 LARGEST_BATCH: Final = 1000
-_RETRY: Final = 0.05
 
 
-class Publishing(Exception):  # noqa: N818 - never leaves this module
+class _BatchLostError(Exception):
     """An attempt to store a batch has to begin anew."""
 
 
@@ -107,7 +107,7 @@ class Publisher:
             except js_errors.APIError as error:
                 if not is_passing(error) or asyncio.get_running_loop().time() > deadline:
                     raise
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(RETRY)
 
     async def _put_noted(self, entries: Sequence[Entry], ids: Sequence[str]) -> list[int]:
         stored = await self._put(entries, ids)
@@ -142,14 +142,14 @@ class Publisher:
                 found = await self._session.link.insist(
                     lambda seconds: self._send_batch(entries, ids, seconds), deadline
                 )
-            except (Publishing, nats.errors.NoRespondersError) as error:
+            except (_BatchLostError, nats.errors.NoRespondersError) as error:
                 await self._session.check_alive()
                 if loop.time() > deadline:
                     raise UnreachableError(
                         f"The cluster of {self._session.where} has no leader for the queue; try again when it has a "
                         "majority. Nothing of the batch was confirmed."
                     ) from error
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
                 continue
             return list(range(found.seq - len(entries) + 1, found.seq + 1))
 
@@ -172,7 +172,7 @@ class Publisher:
         except js_errors.APIError as error:
             if code_of(error) in BATCH_INCOMPLETE:
                 # The connection was lost in the middle, or the leader changed.
-                raise Publishing from error
+                raise _BatchLostError from error
             raise
 
     def _message_id(self, entry: Entry, settings: Settings, message_ids: Sequence[str] | None, index: int) -> str:

@@ -1,8 +1,7 @@
-"""Subscribers: the consumers that stand for them, their positions and dead letters."""
+"""Subscribers: the consumers that stand for them, and their positions."""
 
-import asyncio
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -10,15 +9,12 @@ import msgspec
 from nats.js import JetStreamContext, api
 from nats.js import errors as js_errors
 
+from persipubsub.engine import refusals
 from persipubsub.engine.base import Start
-from persipubsub.engine.jetstream import stored, wire
-from persipubsub.engine.jetstream.notes import subjects_like
-from persipubsub.engine.jetstream.publish import Publisher
-from persipubsub.engine.jetstream.session import Session, unknown
+from persipubsub.engine.jetstream import stored
+from persipubsub.engine.jetstream.session import Session
 from persipubsub.engine.jetstream.stored import Listed
 from persipubsub.engine.jetstream.translate import CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND, code_of, translate
-from persipubsub.engine.messages import DeadLetterRecord
-from persipubsub.errors import PositionError, SettingsMismatchError
 from persipubsub.limits import SubscriberSettings
 from persipubsub.names import encode_name
 
@@ -37,7 +33,7 @@ async def add(session: Session, identifier: str, settings: SubscriberSettings, s
     encode_name(identifier, "identifier")
     known = (await session.roster(fresh=True)).subscribers.get(identifier)
     if known is not None:
-        _check_same(identifier, known.settings, settings)
+        refusals.check_same(identifier, known.settings, settings)
         return
     if start == "latest":
         where: dict[str, Any] = {"deliver_policy": api.DeliverPolicy.NEW}
@@ -57,7 +53,7 @@ async def add(session: Session, identifier: str, settings: SubscriberSettings, s
     winner = await session.edit_roster(insert)
     if winner.consumer != listed.consumer:
         await _delete(session, listed.consumer)
-        _check_same(identifier, winner.settings, settings)
+        refusals.check_same(identifier, winner.settings, settings)
     elif settings.ephemeral:
         session.ephemeral.add(identifier)
 
@@ -68,11 +64,7 @@ async def configure(session: Session, identifier: str, settings: SubscriberSetti
     :raise SettingsMismatchError: ``ephemeral`` differs
     """
     listed = await session.listed(identifier, fresh=True)
-    if settings.ephemeral != listed.settings.ephemeral:
-        raise SettingsMismatchError(
-            f"The subscriber {identifier!r} is {'' if listed.settings.ephemeral else 'not '}ephemeral for good; remove "
-            "it and add it anew."
-        )
+    refusals.check_ephemeral(identifier, listed.settings, settings)
     if settings.topic_filter != listed.settings.topic_filter:
         info = await session.link.manage(lambda js: js.consumer_info(session.names.stream, listed.consumer))
         wanted = session.names.filters(identifier, settings.topic_filter)
@@ -144,7 +136,7 @@ async def move(session: Session, identifier: str, position: int) -> None:
     before = await session.edit_roster(exchange)
     if before is None:
         await _delete(session, successor.consumer)
-        raise unknown(identifier, await session.roster())
+        raise refusals.unknown_subscriber(identifier, (await session.roster()).subscribers)
     session.holds.drop(identifier)
     session.pulls.ready.pop(before.consumer, None)
     await _delete(session, before.consumer)
@@ -156,15 +148,7 @@ async def check_position(session: Session, position: object) -> int:
 
     :raise PositionError: it cannot
     """
-    if isinstance(position, bool) or not isinstance(position, int):
-        raise PositionError(f"A position is 'first', 'latest' or a message id, not {position!r}.")
-    first, following = await bounds(session)
-    if not first <= position <= following:
-        raise PositionError(
-            f"The queue retains no message {position}; choose an id from {first} (the oldest) to {following} (the next "
-            "message)."
-        )
-    return position
+    return refusals.check_position(position, *await bounds(session))
 
 
 async def bounds(session: Session) -> tuple[int, int]:
@@ -211,72 +195,6 @@ async def _purge(stream: str, subject: str | None, js: JetStreamContext) -> bool
     return await js.purge_stream(stream, subject=subject)
 
 
-# -- dead letters ---------------------------------------------------------------------------------
-
-
-async def dead_letters(session: Session, identifier: str, after: int, max_messages: int) -> list[DeadLetterRecord]:
-    """Return dead letters with ids greater than ``after``, oldest first."""
-    await session.listed(identifier)
-    ids = [each for each in await dead_ids(session, identifier) if each > after][:max_messages]
-    found = await asyncio.gather(*[_dead(session, identifier, each) for each in ids])
-    return [
-        DeadLetterRecord(
-            dead.id, dead.data, dead.headers, dead.topic, dead.sent_ns, dead.died_ns, dead.delivery_count, dead.reason
-        )
-        for dead in found
-        if dead is not None
-    ]
-
-
-async def requeue_dead(session: Session, publisher: Publisher, identifier: str, ids: Sequence[int] | None) -> int:
-    """Send dead letters to the subscriber once more, as new messages, and return how many."""
-    await session.listed(identifier)
-    count = 0
-    for each in await dead_ids(session, identifier, ids):
-        dead = await _dead(session, identifier, each)
-        if dead is None:
-            continue
-        headers = wire.again_headers(dead, session.names)
-        try:
-            await publisher.publish(session.names.again(identifier), dead.data, headers)
-        except js_errors.APIError as error:
-            raise translate(error, session.where) from error
-        count += await _discard(session, identifier, each)
-    return count
-
-
-async def discard_dead(session: Session, identifier: str, ids: Sequence[int] | None) -> int:
-    """Forget dead letters; return how many."""
-    await session.listed(identifier)
-    count = 0
-    for each in await dead_ids(session, identifier, ids):
-        count += await _discard(session, identifier, each)
-    return count
-
-
-async def dead_ids(session: Session, identifier: str, ids: Sequence[int] | None = None) -> list[int]:
-    """Return the ids of the dead letters of a subscriber; only those of ``ids`` if they are given."""
-    subjects = await subjects_like(session.link, session.names.dead, session.names.dead_letter(identifier, "*"))
-    found = sorted(int(subject.rpartition(".")[2]) for subject in subjects)
-    return found if ids is None else [each for each in found if each in set(ids)]
-
-
-async def _dead(session: Session, identifier: str, message_id: int) -> wire.Dead | None:
-    subject = session.names.dead_letter(identifier, message_id)
-    try:
-        return wire.read_dead(await session.link.manage(lambda js: js.get_last_msg(session.names.dead, subject)))
-    except js_errors.APIError as error:
-        if code_of(error) == MESSAGE_NOT_FOUND:
-            return None
-        raise
-
-
-async def _discard(session: Session, identifier: str, message_id: int) -> int:
-    subject = session.names.dead_letter(identifier, message_id)
-    await session.link.manage(lambda js: js.purge_stream(session.names.dead, subject=subject))
-    return 1
-
-
 # -- consumers ------------------------------------------------------------------------------------
 
 
@@ -308,7 +226,7 @@ async def _replace(session: Session, identifier: str, **changes: Any) -> None:
         return True
 
     if not await session.edit_roster(change):
-        raise unknown(identifier, await session.roster())
+        raise refusals.unknown_subscriber(identifier, (await session.roster()).subscribers)
 
 
 async def _forget(session: Session, identifier: str) -> None:
@@ -323,16 +241,6 @@ async def _sweep_orphans(session: Session) -> None:
     """Delete consumers that a killed process left between making them and listing them: they would hold messages."""
     known = {listed.consumer for listed in (await session.roster(fresh=True)).subscribers.values()}
     for info in await session.link.manage(lambda js: js.consumers_info(session.names.stream)):
-        age = datetime.datetime.now(datetime.timezone.utc) - info.created  # noqa: UP017
+        age = datetime.datetime.now(datetime.UTC) - info.created
         if info.name not in known and age.total_seconds() > _ORPHAN:
             await _delete(session, info.name)
-
-
-def _check_same(identifier: str, there: SubscriberSettings, asked: SubscriberSettings) -> None:
-    old, new = msgspec.structs.asdict(there), msgspec.structs.asdict(asked)
-    different = [f"{name} is {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
-    if different:
-        raise SettingsMismatchError(
-            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with "
-            "Control, or remove it first."
-        )

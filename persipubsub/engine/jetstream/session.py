@@ -12,7 +12,7 @@ from nats.js import errors as js_errors
 from persipubsub.engine.clock import Clock
 from persipubsub.engine.jetstream import stored, wire
 from persipubsub.engine.jetstream.holds import Hold, Holds
-from persipubsub.engine.jetstream.link import ATTEMPT, Link
+from persipubsub.engine.jetstream.link import ATTEMPT, RETRY, Link
 from persipubsub.engine.jetstream.names import Names
 from persipubsub.engine.jetstream.notes import Notes
 from persipubsub.engine.jetstream.pulling import Pulls
@@ -24,13 +24,13 @@ from persipubsub.engine.jetstream.translate import (
     code_of,
     translate,
 )
-from persipubsub.errors import QueueNotFoundError, QueueReplacedError, UnknownSubscriberError, UnreachableError
+from persipubsub.engine.refusals import not_found, unknown_subscriber
+from persipubsub.errors import QueueReplacedError, UnreachableError
 
 T = TypeVar("T")
 Edit = Callable[[dict[str, Listed]], T]
 
 _ACK: Final = b"+ACK"
-_RETRY: Final = 0.05
 
 
 class Session:
@@ -68,9 +68,9 @@ class Session:
         try:
             found = await self.fetch()
         except QueueReplacedError:
-            raise _not_found(self.where) from None
+            raise not_found(self.where) from None
         if not found.deployed:
-            raise _not_found(self.where)
+            raise not_found(self.where)
         self.identity = found.identity
         await self.pulls.start()
         await self.link.client.subscribe(self.names.live, cb=self._hear)
@@ -126,7 +126,7 @@ class Session:
             return await self.listed(identifier, fresh=True)
         if found is None:
             await self.fetch()
-            raise unknown(identifier, roster)
+            raise unknown_subscriber(identifier, roster.subscribers)
         return found
 
     async def edit_roster(self, edit: Edit[T]) -> T:
@@ -192,7 +192,7 @@ class Session:
                 if loop.time() > deadline:
                     raise translate(error, self.where) from error
                 await self.check_alive()
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
             except UnreachableError:
                 # A killed server may come back without knowing of its last deliveries, and does not answer about them.
                 if loop.time() > deadline:
@@ -229,18 +229,3 @@ class Session:
         self._stored = None
         self._roster = None
         self.on_change()
-
-
-def unknown(identifier: str, roster: Roster) -> UnknownSubscriberError:
-    """Return the error about a subscriber that the queue does not have."""
-    names = ", ".join(map(repr, sorted(roster.subscribers))) or "none"
-    return UnknownSubscriberError(
-        f"The queue has no subscriber {identifier!r} (it has: {names}); add it with Control.add_subscriber."
-    )
-
-
-def _not_found(where: str) -> QueueNotFoundError:
-    return QueueNotFoundError(
-        f"No queue is deployed at {where}. Deploy one with Environment({where!r}).new_control(subscriber_ids=...) or "
-        "with `persipubsub deploy`."
-    )

@@ -42,9 +42,10 @@ async def claim(session: Session, identifier: str, receipts: Sequence[Receipt]) 
 
 
 async def settle(session: Session, identifier: str, receipts: Sequence[Receipt]) -> None:
-    """Acknowledge takes.
+    """Acknowledge takes, each by itself: a process that dies meanwhile leaves some of them acknowledged.
 
-    :raise LeaseLostError: one of them is not held any more
+    :raise LeaseLostError: one of them is not held any more, and nothing was changed; or the server does not know of it
+        any more, and the others were acknowledged
     """
     holds = await claim(session, identifier, receipts)
     outcomes = await asyncio.gather(*[finish(session, hold) for hold in holds], return_exceptions=True)

@@ -9,6 +9,7 @@ import msgspec
 from persipubsub.engine.jetstream import settle
 from persipubsub.engine.jetstream.behind import is_behind
 from persipubsub.engine.jetstream.holds import Hold, deliver
+from persipubsub.engine.jetstream.link import RETRY
 from persipubsub.engine.jetstream.notes import NO_NOTE, Note
 from persipubsub.engine.jetstream.pulling import MOST, ConsumerGoneError
 from persipubsub.engine.jetstream.session import Session
@@ -17,7 +18,6 @@ from persipubsub.engine.jetstream.wire import Arrival
 from persipubsub.engine.messages import Delivery
 from persipubsub.errors import UnreachableError
 
-_RETRY = 0.05
 LEASE_ENDED = "lease ended"
 
 
@@ -76,7 +76,7 @@ async def pull(session: Session, identifier: str, max_messages: int) -> tuple[li
                         "servers have no leader, or it was deleted by hand. Try again when the cluster has a "
                         "majority, or remove the subscriber and add it again."
                     ) from error
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
 
 
 def handed_out(holds: Sequence[Hold], now_ns: int, *, with_data: bool = True) -> list[Delivery]:

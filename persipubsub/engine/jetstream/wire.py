@@ -228,7 +228,7 @@ def time_ns(text: str) -> int:
     import datetime
 
     whole, _, fraction = text.rstrip("Z").partition(".")
-    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)  # noqa: UP017
+    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.UTC)
     return int(moment.timestamp()) * _SECOND + fraction_ns(fraction)
 
 

@@ -165,20 +165,16 @@ class LocalEngine:
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
-        jobs: list[Job[list[int]]] = []
-        refused: dict[int, Exception] = {}
-        for index, entries in enumerate(batches):
+        jobs: list[Job[list[int]] | MessageTooLargeError] = []
+        for entries in batches:
             try:
                 publication = Publication(entries, self._store)
             except MessageTooLargeError as error:
-                refused[index] = error
-            else:
-                jobs.append(
-                    Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication))
-                )
-        self._store.writer.write_together(jobs)
-        results = iter([job.result or [] if job.error is None else job.error for job in jobs])
-        return [refused[index] if index in refused else next(results) for index in range(len(batches))]
+                jobs.append(error)
+                continue
+            jobs.append(Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication)))
+        self._store.writer.write_together([job for job in jobs if isinstance(job, Job)])
+        return [(job.error or job.result or []) if isinstance(job, Job) else job for job in jobs]
 
     def room_waiter(self) -> LocalWaiter:
         """Return a waiter for room."""

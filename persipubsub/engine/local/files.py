@@ -292,7 +292,7 @@ def verify_pages(folder: pathlib.Path) -> list[str]:
     from lmdb import verify
 
     try:
-        findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]
+        findings: list[str] = verify.verify(str(folder))  # type: ignore[no-untyped-call]  # it has no type hints
     except verify.VerifyError as error:
         return [str(error)]
     return findings

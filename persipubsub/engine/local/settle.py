@@ -28,10 +28,6 @@ def check(desk: Desk, receipts: Iterable[Receipt]) -> dict[int, tuple[bytes, Hol
     """
     found: dict[int, tuple[bytes, Hold]] = {}
     for receipt in receipts:
-        hold = desk.get(LEASED, receipt.id)
-        if hold is not None and hold.token == receipt.token and hold.token:
-            found[receipt.id] = LEASED, hold
-            continue
         where = held(desk, receipt)
         if where is None:
             raise LeaseLostError(

@@ -105,13 +105,14 @@ class Sharing:
         if lock.try_acquire():
             return False
         body = _body(jobs)
-        if body is None or not self._is_ready():
+        if body is None or (place := self._place()) is None:
             lock.acquire(timeout)
             return False
-        question = posts.Question(self._slot or 0, self._me + next(self._nonces), self._bell.slot, body)  # type: ignore[union-attr]  # it is ready
+        slot, bell = place
+        question = posts.Question(slot, self._me + next(self._nonces), bell.slot, body)
         self._store.posts.ask(question)
         try:
-            answer = self._wait_for_answer(question, timeout)
+            answer = self._wait_for_answer(question, bell, timeout)
         except BaseException:
             answer = self._take_back(question)
             if answer:
@@ -125,21 +126,22 @@ class Sharing:
         _hand_out(jobs, answer)
         return True
 
-    def _is_ready(self) -> bool:
-        """Claim what is needed to ask; tell whether it could be had."""
+    def _place(self) -> tuple[int, Bell] | None:
+        """Claim where this process asks, and the bell that tells of the answer; ``None`` if they cannot be had."""
+        if self._slot is None:
+            self._slot = self._slots.claim()
+        if self._slot is None:
+            return None
         if self._bell is None:
-            if self._slot is None:
-                self._slot = self._slots.claim()
-            if self._slot is not None:
-                self._store.posts.withdraw(self._slot)  # a dead process may have left something
-                self._bell = self._store.bells.claim()
-        return self._bell is not None
+            self._store.posts.withdraw(self._slot)  # a dead process may have left something
+            self._bell = self._store.bells.claim()
+        return None if self._bell is None else (self._slot, self._bell)
 
-    def _wait_for_answer(self, question: posts.Question, timeout: float) -> bytes | None:
+    def _wait_for_answer(self, question: posts.Question, bell: Bell, timeout: float) -> bytes | None:
         """Return the answer; ``None`` if this process has the write lock instead."""
-        store, bell = self._store, self._bell
+        store = self._store
         poll = select.poll()
-        poll.register(bell.descriptor, select.POLLIN)  # type: ignore[union-attr]  # it is ready
+        poll.register(bell.descriptor, select.POLLIN)
         deadline = time.monotonic() + timeout
         while True:
             answer = store.posts.answer_to(question.slot, question.nonce)
@@ -162,7 +164,7 @@ class Sharing:
                     "it may be stopped (SIGSTOP, debugger): continue or kill it."
                 )
             if poll.poll(_PATIENCE):
-                bell.silence()  # type: ignore[union-attr]
+                bell.silence()
 
     def _answered(self, question: posts.Question) -> bytes | None:
         """Return the answer, also if whoever carried the question out died before he gave it; under the write lock."""

@@ -203,7 +203,8 @@ class Store(Mapped):
                 "delete it before using the queue."
             )
         self.recent = None
-        self.handles = self.env = None  # type: ignore[assignment]
+        # Not deleted: after an interrupt this is called once more.
+        self.handles = self.env = None  # type: ignore[assignment]  # nobody uses the store again
 
     def before_fork(self) -> Callable[[], None]:
         """Let no transaction be under way at the moment of a fork; returns what ends that."""

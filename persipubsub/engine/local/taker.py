@@ -274,9 +274,9 @@ class Taker:
 
     def _give_all_back(self) -> None:
         mine = self._owner
-        ephemerals: list[int] = []
 
-        def leave(work: Work) -> None:
+        def leave(work: Work) -> bool:
+            """Give back what is held here; tell whether anybody's temporary subscribers are there."""
             for identifier, number in sorted(self._introduced.items()):
                 if work.txn.get(identifier.encode(), db=work.subscribers) is None:
                     continue
@@ -285,12 +285,11 @@ class Taker:
                     continue
                 returning.take_over(desk, [mine], None)
                 desk.save()
-            ephemerals.append(work.state.ephemerals)
+            return work.state.ephemerals > 0
 
         if mine:
             try:
-                self._store.write(leave, makes_room=True)
-                if any(ephemerals):
+                if self._store.write(leave, makes_room=True):
                     self._store.writer.write_alone(lambda work, alone: removal.remove_of_owner(work, mine, alone))
             except PersipubsubError as error:
                 # The lock that shows this owner alive is given up next: others take over what it held.

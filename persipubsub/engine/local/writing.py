@@ -184,7 +184,7 @@ class Writer:
         with self.turn:  # whoever carries it is done by then
             pass
         if job.done and job.error is None and undo is not None:
-            undo(job.result)  # type: ignore[arg-type]
+            undo(job.result)  # type: ignore[arg-type]  # there is one if there is no error
 
     def _lead(self) -> None:
         """Carry all waiting jobs; the caller has the turn."""

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
+from persipubsub.engine import refusals
 from persipubsub.engine.base import Start
 from persipubsub.engine.memory.holds import Hold, Holds, Kind
 from persipubsub.engine.memory.state import State, Subscriber
 from persipubsub.engine.messages import DeadLetterRecord
-from persipubsub.errors import PositionError, SettingsMismatchError
 from persipubsub.limits import SubscriberSettings
 from persipubsub.names import encode_name
 
@@ -18,7 +16,7 @@ def add(state: State, identifier: str, settings: SubscriberSettings, start: Star
     encode_name(identifier, "identifier")
     known = state.subscribers.get(identifier)
     if known is not None:
-        _check_same(known, settings)
+        refusals.check_same(identifier, known.settings, settings)
         return
     if start == "latest":
         position = state.next_id
@@ -39,11 +37,7 @@ def configure(state: State, subscriber: Subscriber, settings: SubscriberSettings
 
     :raise SettingsMismatchError: ``ephemeral`` differs
     """
-    if settings.ephemeral != subscriber.settings.ephemeral:
-        raise SettingsMismatchError(
-            f"The subscriber {subscriber.identifier!r} is {'' if subscriber.settings.ephemeral else 'not '}ephemeral "
-            f"for good; remove it and add it anew."
-        )
+    refusals.check_ephemeral(subscriber.identifier, subscriber.settings, settings)
     subscriber.settings = settings
     state.stir(subscriber)
 
@@ -84,14 +78,7 @@ def check_position(state: State, position: object) -> int:
 
     :raise PositionError: it cannot
     """
-    if isinstance(position, bool) or not isinstance(position, int):
-        raise PositionError(f"A position is 'first', 'latest' or a message id, not {position!r}.")
-    if not state.first_id <= position <= state.next_id:
-        raise PositionError(
-            f"The queue retains no message {position}; choose an id from {state.first_id} (the oldest) to "
-            f"{state.next_id} (the next message)."
-        )
-    return position
+    return refusals.check_position(position, state.first_id, state.next_id)
 
 
 def find_position(state: State, subscriber: Subscriber, back: int | None, sent_ns: int | None) -> int:
@@ -152,13 +139,3 @@ def _find_dead(subscriber: Subscriber, ids: Sequence[int] | None) -> list[int]:
     if ids is None:
         return sorted(subscriber.dead)
     return [message_id for message_id in dict.fromkeys(ids) if message_id in subscriber.dead]
-
-
-def _check_same(subscriber: Subscriber, settings: SubscriberSettings) -> None:
-    stored, asked = msgspec.structs.asdict(subscriber.settings), msgspec.structs.asdict(settings)
-    different = [f"{name} is {stored[name]!r}, not {asked[name]!r}" for name in stored if stored[name] != asked[name]]
-    if different:
-        raise SettingsMismatchError(
-            f"The subscriber {subscriber.identifier!r} exists with other settings: {'; '.join(different)}. "
-            f"Change it with Control, or remove it first."
-        )

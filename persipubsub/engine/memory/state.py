@@ -8,7 +8,7 @@ import msgspec
 from persipubsub.engine.events import Event
 from persipubsub.engine.memory.holds import Hold, Holds
 from persipubsub.engine.memory.messages import Message, Messages
-from persipubsub.errors import UnknownSubscriberError
+from persipubsub.engine.refusals import unknown_subscriber
 from persipubsub.limits import Retention, Settings, SubscriberSettings
 
 
@@ -140,10 +140,7 @@ class State:
         """
         subscriber = self.subscribers.get(identifier)
         if subscriber is None:
-            known = ", ".join(repr(name) for name in sorted(self.subscribers)) or "none"
-            raise UnknownSubscriberError(
-                f"The queue has no subscriber {identifier!r} (it has: {known}); add it with Control.add_subscriber."
-            )
+            raise unknown_subscriber(identifier, self.subscribers)
         return subscriber
 
     def stir(self, subscriber: Subscriber) -> None:

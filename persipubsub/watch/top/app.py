@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual import events, work
 from textual.app import App, ComposeResult
@@ -92,6 +92,10 @@ class Overview(Screen[None]):
         selected = self.query_one(LiveTable).selected
         return None if selected is None else selected.partition("\n")[0]
 
+    @property
+    def _program(self) -> "TopApp":
+        return cast("TopApp", self.app)
+
     def on_resize(self, event: events.Resize) -> None:
         """Fit the columns to the terminal."""
         self._fill()
@@ -105,12 +109,12 @@ class Overview(Screen[None]):
         name = self._queue()
         view = next((view for view in self._views if view.name == name), None)
         if view is not None:
-            self.app.push_screen(QueueScreen(view, self.app.queues.sources[view.name]))  # type: ignore[attr-defined]
+            self._program.push_screen(QueueScreen(view, self._program.queues.sources[view.name]))
 
     def action_sort(self) -> None:
         """Sort by the next of the figures."""
         self._sorting = (self._sorting + 1) % len(self._SORTINGS)
-        self.app.refresh_views()  # type: ignore[attr-defined]
+        self._program.refresh_views()
 
 
 class Sampled(Message):

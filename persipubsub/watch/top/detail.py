@@ -16,13 +16,13 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from persipubsub.errors import PersipubsubError
+from persipubsub.units import count, duration, rate, size, spark
 from persipubsub.watch.preview import VIEWS, preview, summary
 from persipubsub.watch.sampling import QueueView
 from persipubsub.watch.source import Shown, Source
 from persipubsub.watch.top.confirm import Confirm
 from persipubsub.watch.top.rows import facts
 from persipubsub.watch.top.table import LiveTable
-from persipubsub.watch.units import count, duration, rate, size, spark
 
 TABS = ("subscribers", "owners", "messages", "dead")
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from persipubsub.units import count, duration, rate, size, spark
 from persipubsub.watch.sampling import QueueView, State, SubscriberView
-from persipubsub.watch.units import count, duration, rate, size, spark
 
 
 class Column(NamedTuple):

@@ -1,4 +1,4 @@
-"""The options and arguments by which commands take a queue, and what finds it."""
+"""The options and arguments by which commands take a queue."""
 
 import pathlib
 from typing import Annotated
@@ -6,25 +6,6 @@ from typing import Annotated
 import typer
 
 from persipubsub.cli import completion
-from persipubsub.cli.finding import find_config, find_queue, find_queues, has_config, only, open_control, shown, split
-
-__all__ = [
-    "ConfigOption",
-    "IntervalOption",
-    "LocationsArgument",
-    "PathArgument",
-    "QueueOption",
-    "QueuesOption",
-    "SubscriberOption",
-    "find_config",
-    "find_queue",
-    "find_queues",
-    "has_config",
-    "only",
-    "open_control",
-    "shown",
-    "split",
-]
 
 ConfigOption = Annotated[
     pathlib.Path | None,

@@ -1,0 +1,67 @@
+"""What engines refuse in the same words."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from persipubsub.errors import PositionError, QueueNotFoundError, SettingsMismatchError, UnknownSubscriberError
+from persipubsub.limits import SubscriberSettings
+
+
+def not_found(location: str) -> QueueNotFoundError:
+    """Return the error for a location where nothing is deployed."""
+    return QueueNotFoundError(
+        f"No queue is deployed at {location}. Deploy one with "
+        f"Environment({location!r}).new_control(subscriber_ids=...) or with `persipubsub deploy`."
+    )
+
+
+def unknown_subscriber(identifier: str, known: Iterable[str]) -> UnknownSubscriberError:
+    """Return the error about a subscriber that a queue does not have."""
+    names = ", ".join(map(repr, sorted(known))) or "none"
+    return UnknownSubscriberError(
+        f"The queue has no subscriber {identifier!r} (it has: {names}); add it with Control.add_subscriber."
+    )
+
+
+def check_same(identifier: str, stored: SubscriberSettings, asked: SubscriberSettings) -> None:
+    """Compare the settings of a subscriber with those that it is to be added with.
+
+    :raise SettingsMismatchError: names the differences
+    """
+    old, new = msgspec.structs.asdict(stored), msgspec.structs.asdict(asked)
+    different = [f"{name} is {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
+    if different:
+        raise SettingsMismatchError(
+            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with "
+            "Control, or remove it first."
+        )
+
+
+def check_ephemeral(identifier: str, stored: SubscriberSettings, asked: SubscriberSettings) -> None:
+    """Refuse to change whether a subscriber is ephemeral.
+
+    :raise SettingsMismatchError: it would change
+    """
+    if asked.ephemeral != stored.ephemeral:
+        raise SettingsMismatchError(
+            f"The subscriber {identifier!r} is {'' if stored.ephemeral else 'not '}ephemeral for good; remove it and "
+            "add it anew."
+        )
+
+
+def check_position(position: object, first: int, following: int) -> int:
+    """Return ``position`` if a subscriber can stand there.
+
+    :param first: the oldest id that is retained
+    :param following: the id that the next message gets
+    :raise PositionError: it cannot
+    """
+    if isinstance(position, bool) or not isinstance(position, int):
+        raise PositionError(f"A position is 'first', 'latest' or a message id, not {position!r}.")
+    if not first <= position <= following:
+        raise PositionError(
+            f"The queue retains no message {position}; choose an id from {first} (the oldest) to {following} (the next "
+            "message)."
+        )
+    return position
