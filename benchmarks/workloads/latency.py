@@ -48,8 +48,8 @@ class Latency(Workload):
     title = "One-way latency of a blocked subscriber"
     about = (
         "One process sends 500 messages a second; another is blocked until each comes. From before the send until the "
-        "message is handed over, the commit included. Then the processor time of a subscriber that waits in vain, from a "
-        "second and a half after its last message on."
+        "message is handed over, the commit included. Then the processor time of a subscriber that waits in vain, from "
+        "a second and a half after its last message on."
     )
     figures = (
         Figure("latency.p50", "p50", "µs", higher=False),
