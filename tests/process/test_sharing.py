@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from persipubsub import Durability, Environment
+from persipubsub import Draft, Durability, Environment
 from persipubsub.engine.local import files, posts
 from persipubsub.engine.local.sharing import Carried, Sharing
 from persipubsub.engine.local.store import Store
@@ -219,16 +219,37 @@ def take_many(here: Here, number: int) -> list[bytes]:
     return [message.data for message in here.messages]
 
 
-def test_an_answer_that_is_too_long_is_fetched_by_who_asked(path: pathlib.Path, children: Children) -> None:
+@pytest.mark.parametrize("headers", [{}, {"long": "x" * 300}], ids=["without its payloads", "not at all"])
+def test_what_does_not_fit_into_an_answer_is_read_by_who_asked(
+    path: pathlib.Path, children: Children, headers: dict[str, str]
+) -> None:
+    sent = [b"%300d" % number for number in range(16)]
     with Environment(path) as env:
-        env.new_publisher().send_many([b"%300d" % number for number in range(50)])
+        env.new_publisher().send_many([Draft(data, headers=headers) for data in sent])
     consumer, leader = children.new(), publisher(children, path)
+    consumer.do(support.open_subscriber, path)
+    before = last_transaction(path)
+    leader.start(lead_after, 1)
+    assert leader.told() == "has the lock"
+    consumer.start(take_many, 16)
+    leader.returned()
+    assert consumer.returned() == sent
+    # Carried along in one commit, or refused and done by who asked.
+    assert last_transaction(path) - before == (2 if headers else 1)
+
+
+def test_a_take_of_many_waits_for_its_turn(path: pathlib.Path, children: Children) -> None:
+    sent = [b"%d" % number for number in range(500)]
+    with Environment(path) as env:
+        env.new_publisher().send_many(sent)
+    consumer, posting, leader = children.new(), publisher(children, path), publisher(children, path)
     consumer.do(support.open_subscriber, path)
     leader.start(lead_after, 1)
     assert leader.told() == "has the lock"
-    consumer.start(take_many, 50)
-    leader.returned()
-    assert consumer.returned() == [b"%300d" % number for number in range(50)]
+    consumer.start(take_many, 500)
+    posting.start(support.send, b"short")
+    assert {leader.returned(), posting.returned()} == {501, 502}
+    assert consumer.returned() == sent
 
 
 def send_until_interrupted(here: Here) -> str:

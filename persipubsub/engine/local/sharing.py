@@ -18,7 +18,7 @@ import msgspec
 
 from persipubsub.engine.local import format, locks, posts
 from persipubsub.engine.local.board import Slots
-from persipubsub.engine.local.operations import Operation, Sending, Settling, Taken
+from persipubsub.engine.local.operations import Operation, Sending, Settling, Taken, Taking
 from persipubsub.errors import PersipubsubError, QueueBusyError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _PATIENCE = 5
 _PART_OF_A_COMMIT = 0.2
 #: Payloads up to this size travel with the answer; what is larger is read by whoever asked.
 _SMALL = 512
+#: Takes of more messages are not posted: where an answer does not fit, all that was carried along is done again.
+_MOST = 16
 _GLANCE = 0.00002
 #: Seconds that an interrupted call waits at most to learn what came of its question; a commit takes milliseconds.
 _LOOK_BACK = 0.3
@@ -66,13 +68,10 @@ class Carried(msgspec.Struct):
             return
         results: list[Any] = []
         for operation in _questions.decode(self.question.body):
-            result = operation.run(work)
-            if isinstance(result, Taken):
-                for delivery in result.deliveries:
-                    if delivery.size > _SMALL:
-                        delivery.data = b""
-            results.append(result)
-        answer = _encode(results)
+            results.append(operation.run(work))
+        answer = _answer(results, _SMALL)
+        if len(answer) > posts.LONGEST:
+            answer = _answer(results, 0)
         if len(answer) > posts.LONGEST:
             raise _CannotBeAnsweredError
         work.txn.put(_key(self.question), self.question.nonce + answer, db=work.queue)
@@ -241,13 +240,26 @@ def _stored_answer(work: Work, question: posts.Question) -> bytes | None:
     return bytes(stored[16:])
 
 
+def _answer(results: Sequence[Any], largest: int) -> bytes:
+    """Return results as an answer, without the payloads of more than ``largest`` bytes."""
+    for result in results:
+        if isinstance(result, Taken):
+            for delivery in result.deliveries:
+                if delivery.size > largest:
+                    delivery.data = b""
+    return _encode(results)
+
+
 def _body(jobs: Sequence[Job[Any]]) -> bytes | None:
-    """Return jobs as the body of a question, ``None`` if that cannot be."""
+    """Return jobs as the body of a question, ``None`` if that cannot be, or the answer would be too long."""
     operations = []
     for job in jobs:
         if job.post is None or job.payload > posts.LONGEST:
             return None
-        operations.append(job.post())
+        operation = job.post()
+        if isinstance(operation, Taking) and operation.most > _MOST:
+            return None
+        operations.append(operation)
     body = _encode(operations)
     return body if len(body) <= posts.LONGEST else None
 
