@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.jetstream.network import Host
-from tests.process.support import BOUND, eventually
+from tests.process.support import BOUND, eventually, state_in, wait_until
 
 
 def binary() -> str:
@@ -116,9 +116,12 @@ class Server:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Let it stand still, as a machine that cannot be reached."""
+        """Let it stand still, as a machine that cannot be reached; it does when this returns."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
+            # On a busy machine, threads go on until the one that is to pass the signal on has its turn.
+            threads = Path(f"/proc/{self.process.pid}/task")
+            wait_until(lambda: {state_in(each) for each in threads.iterdir()} == {"T"}, "all threads are stopped")
 
     def go_on(self) -> None:
         """Let it go on."""
