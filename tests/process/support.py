@@ -152,7 +152,7 @@ class Child:
         assert self._pipe.poll(bound), f"process {self.pid} did not answer within {bound:g} s"
         try:
             kind, value = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the latter where it ended before it had read all
             self._process.join(BOUND)
             raise AssertionError(f"process {self.pid} ended with {self._process.exitcode}") from None
         if kind == "raised":
