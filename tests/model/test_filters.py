@@ -24,7 +24,7 @@ def _accepts(check: object, text: str) -> bool:
         return False
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(topic_filter=_NAMES, topic=_NAMES)
 def test_rules(topic_filter: str, topic: str) -> None:
     assert _accepts(check_filter, topic_filter) == filters.is_name(topic_filter, wild=True)

@@ -152,7 +152,7 @@ class Child:
         assert self._pipe.poll(bound), f"process {self.pid} did not answer within {bound:g} s"
         try:
             kind, value = self._pipe.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the latter where it ended before it had read all
             self._process.join(BOUND)
             raise AssertionError(f"process {self.pid} ended with {self._process.exitcode}") from None
         if kind == "raised":
@@ -237,7 +237,12 @@ class Children:
 
 def state_of(pid: int) -> str:
     """Return the state of a process as a letter: R runs, S sleeps, T is stopped, Z is dead."""
-    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    return state_in(pathlib.Path(f"/proc/{pid}"))
+
+
+def state_in(folder: pathlib.Path) -> str:
+    """Return the state of the process or thread that a folder in /proc tells of."""
+    return (folder / "stat").read_text().rpartition(") ")[2][0]
 
 
 # -- steps ------------------------------------------------------------------------------------------

@@ -320,7 +320,7 @@ NEARLY = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(document=st.fixed_dictionaries({"queues": st.dictionaries(st.text(max_size=5) | KEYS, NEARLY)}) | NEARLY)
 def test_any_json_is_either_valid_or_refused(tmp_path: pathlib.Path, document: Any) -> None:
     loaded, refused = attempt(write(tmp_path, document))
@@ -330,7 +330,7 @@ def test_any_json_is_either_valid_or_refused(tmp_path: pathlib.Path, document: A
         assert loaded.queues.keys() == document["queues"].keys()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_damage_to_the_example_is_either_harmless_or_refused(tmp_path: pathlib.Path, data: st.DataObject) -> None:
     whole = (REPOSITORY / "config" / "queues.json").read_bytes()

@@ -78,13 +78,17 @@ def run(root: Path, test: Test, *others: Source, size: tuple[int, int] = (80, 24
 @pytest.fixture
 def root() -> Iterator[Path]:
     """Return a directory with two queues, by a short path: where a queue is takes lines of the small screen."""
+    before = set(threading.enumerate())
     with tempfile.TemporaryDirectory(prefix="top-") as folder:
         fill(Path(folder) / "orders")
         QueueManager(folder).create("frames", subscriber_ids={"archive"}).close()
         yield Path(folder)
         # A look that was under way at the end makes files in the folder that is removed now.
         readers = {"watch orders", "watch frames"}
-        wait_until(lambda: not readers.intersection(thread.name for thread in threading.enumerate()), "nobody looks")
+        wait_until(
+            lambda: not readers.intersection(thread.name for thread in set(threading.enumerate()) - before),
+            "nobody looks any more",
+        )
 
 
 def test_all_that_matters_fits_into_80_columns(root: Path) -> None:

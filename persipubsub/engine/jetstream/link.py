@@ -263,8 +263,8 @@ class Link:
                 "password, the token or the credentials file."
             )
         return UnreachableError(
-            f"No server answers at {self.where} ({error or 'timeout'}). Check the address, that nats-server runs with "
-            "JetStream (nats-server -js), and that no firewall stands in between."
+            f"No server answers at {self.where} ({str(error or '') or 'timeout'}). Check the address, that nats-server "
+            "runs with JetStream (nats-server -js), and that no firewall stands in between."
         )
 
     async def _leave(self) -> None:
