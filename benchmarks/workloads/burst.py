@@ -1,11 +1,10 @@
 """A thousand sends at once on one event loop."""
 
-import lmdb
-
 from benchmarks.child import Answer, Measured
 from benchmarks.streams import Stream, numbered
 from benchmarks.systems.base import Can, Role, System
 from benchmarks.workloads.base import Bench, Figure, Workload
+from benchmarks.workloads.transactions import transactions
 
 TASKS = 1_000
 
@@ -19,14 +18,6 @@ def burst(process: Measured, tasks: int) -> Answer:
     elapsed = max(stream.ended for stream in streams) - min(stream.begun for stream in streams)
     process.ready()
     return {"rate": tasks / elapsed}
-
-
-def transactions(place: str) -> int:
-    """Return how many transactions were committed to the LMDB environment at ``place`` since it was made."""
-    # This process has no other handle on the files, so that opening and closing them drops nobody's locks.
-    with lmdb.open(place, create=False, readonly=True, lock=False) as environment:
-        count: int = environment.info()["last_txnid"]
-        return count
 
 
 class Burst(Workload):
