@@ -87,12 +87,8 @@ class Copy:
         )
         self.queues = folder / "queues"
         self.transcript = folder / "transcript"
-        self.environment = os.environ | {
-            "PYTHONPATH": str(self.path),
-            "ICONTRACT_SLOW": "true",
-            "PERSIPUBSUB_EXAMPLES": str(_EXAMPLES),
-            "PERSIPUBSUB_SEED": str(_SEED),
-        }
+        self.environment = {"PERSIPUBSUB_EXAMPLES": str(_EXAMPLES), "PERSIPUBSUB_SEED": str(_SEED), **os.environ}
+        self.environment |= {"PYTHONPATH": str(self.path), "ICONTRACT_SLOW": "true"}
 
     def run(self, arguments: Sequence[str], bound: float | None) -> int | None:
         """Run pytest in the copy, in an interpreter of its own; return its status, None if it hangs."""
@@ -244,12 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def choose(modules: Sequence[str], seed: int, number: int) -> tuple[list[tuple[str, int]], int]:
-    """Return a sample of all mutants, in the order of the modules, and how many there are."""
+    """Return a sample of all mutants and how many there are; the first of them are a sample, too."""
     possible = [
         (name, nth) for name in modules for nth in range(changes.count((REPOSITORY / CORE / f"{name}.py").read_text()))
     ]
-    chosen = random.Random(seed).sample(possible, min(number, len(possible)))
-    return sorted(chosen, key=lambda one: (modules.index(one[0]), one[1])), len(possible)
+    return random.Random(seed).sample(possible, min(number, len(possible))), len(possible)
 
 
 def reached(sources: Copy, tests: Sequence[str], path: pathlib.Path) -> Reach:

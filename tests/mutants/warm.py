@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.mutants import patching
 
 #: A test hangs that takes longer than this, or than so many times as long as with the original.
-PATIENCE, TIMES = 30.0, 20
+PATIENCE, TIMES = 15.0, 20
 KILLED, SURVIVED, HUNG = "killed", "survived", "hung"
 #: Seconds within which all tests are collected.
 _COLLECTING = 300.0
