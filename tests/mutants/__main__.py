@@ -27,8 +27,7 @@ CORE = pathlib.Path("persipubsub", "engine", "local")
 MODULES = (
     "take", "taker", "settle", "publish", "prune", "returning", "holds", "work", "batches", "blocks", "doom",
     "gaps", "deadletters", "jobs", "removal", "roster", "owners", "store", "gate", "writing", "writelock",
-    "reading", "waiting", "sharing", "posts", "board", "bells", "living", "look", "naming", "space", "pages",
-    "mapped", "translate", "format",
+    "reading", "waiting", "sharing", "posts", "board", "bells", "living", "look",
 )
 # fmt: on
 #: Tried by tests that run in one process, and reach the line.
@@ -160,7 +159,9 @@ class Trials:
             compiled.unlink()
         near = self._near.tests(name, lines_of(source, line))
         answer = Answer(SURVIVED)
-        for reach, tests in ((self._near, near), (self._far, self._far.all())):
+        far = self._far.tests(name, lines_of(source, line))
+        far += [test for test in self._far.all() if test not in far]
+        for reach, tests in ((self._near, near), (self._far, far)):
             while answer.fate == SURVIVED:
                 module.write_text(changed)
                 try:

@@ -15,8 +15,9 @@ import pytest
 
 from persipubsub.engine.base import Engine
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import blocks, create_local, open_local, opening
-from persipubsub.engine.messages import Entry
+from persipubsub.engine.local import blocks, create_local, open_local, opening, take
+from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.messages import Delivery, Entry
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 
 DAY = 86_400 * 1_000_000_000
@@ -168,6 +169,38 @@ def test_expiry_of_many_costs_hardly_more_than_of_few(tmp_path: pathlib.Path, mo
                 statistics = engine.statistics()
                 assert (statistics.messages, statistics.pruned_timeout) == (1, backlog)
     assert found[1] - found[0] < ONE_BY_ONE
+
+
+@pytest.mark.parametrize("kind", ["filtered", "settled", "expired", "delayed", "damaged"])
+def test_a_transaction_passes_a_bounded_number(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    positions = []
+    original = take.take
+
+    def noting(desk: Desk, most: int, lease: take.Lease) -> list[Delivery]:
+        taken = original(desk, most, lease)
+        positions.append(desk.record.position)
+        return taken
+
+    clock = Hands()
+    monkeypatch.setattr(opening, "clock", clock)
+    monkeypatch.setattr(take, "PASSED", 2)
+    monkeypatch.setattr(take, "take", noting)
+    # A log keeps what is settled, so there is something to pass.
+    with opened(tmp_path / "queue", retention=Retention.LOG) as engine:
+        if kind == "filtered":
+            engine.configure_subscriber("s0000", SubscriberSettings(topic_filter="wanted"))
+        passed = Entry(b"x", 1, delay_ns=DAY * (kind == "delayed"), expires_in_ns=1 if kind == "expired" else None)
+        engine.put([passed] * 5)
+        if kind == "settled":
+            assert engine.settle_ids("s0000", range(2, 6)) == 4
+            assert len(engine.take("s0000", 1, None)) == 1
+        if kind == "damaged":
+            monkeypatch.setattr(take.format, "agrees", lambda *message: False)
+        clock.wall += 2
+        assert engine.take("s0000", 5, None) == []
+    assert positions[-3:] == ([2, 4, 6] if kind == "settled" else [3, 5, 6])
 
 
 def test_what_a_log_has_consumed_goes_in_one_step(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
