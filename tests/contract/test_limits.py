@@ -197,6 +197,19 @@ def test_pruning_takes_leased_and_delayed_messages_as_well(queue: Queue, strateg
     assert queue.figures().lost == 2
 
 
+@pytest.mark.needs("halving")
+def test_what_a_loop_has_yet_to_hand_over_may_be_pruned(queue: Queue) -> None:
+    queue.deploy(max_messages=4)
+    queue.fill(4)
+    with queue.sub().messages(timeout=0) as messages:
+        message = next(iter(messages))
+        assert message.id == 1
+        queue.fill(1)
+        assert queue.retained() == [3, 4, 5]
+    assert queue.figures().lost == 2
+    assert queue.lag() == (3, 0, 0)
+
+
 @pytest.mark.needs("turned_clock")
 @REFUSING
 def test_a_full_queue_refuses_and_changes_nothing(queue: Queue, strategy: Strategy) -> None:

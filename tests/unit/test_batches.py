@@ -1,11 +1,15 @@
 """How far batches were handed over: each has a slot of the board as long as something of it is left."""
 
+import pathlib
 from types import SimpleNamespace
 from typing import Any, cast
 
+from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.batches import _MOST, Batches
+from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.store import Store
-from persipubsub.engine.messages import Delivery, Receipt
+from persipubsub.engine.messages import Delivery, Entry, Receipt
+from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 
 class Slots:
@@ -57,6 +61,19 @@ def test_a_slot_of_nothing_is_free_at_once() -> None:
     assert batches.slot() == 0
     batches.start("a", -1, 7, taken(1, 10))
     assert written == []
+
+
+def test_who_leaves_gives_its_slots_back(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.PROCESS), {"a": SubscriberSettings()})
+    first, other = open_local(path), cast(LocalEngine, open_local(path))
+    first.put([Entry(b"x", 1)] * 2)
+    assert len(first.take("a", 2, None, hand_over=False)) == 2
+    taken_by = other._store.progress_slots
+    assert taken_by.claim() == 1
+    first.close()
+    assert taken_by.claim() == 0
+    other.close()
 
 
 def test_the_oldest_of_too_many_makes_room() -> None:

@@ -203,6 +203,28 @@ def test_a_transaction_passes_a_bounded_number(
     assert positions[-3:] == ([2, 4, 6] if kind == "settled" else [3, 5, 6])
 
 
+@pytest.mark.parametrize("strategy", [None, Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
+def test_whole_blocks_go_to_the_last_message(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy | None
+) -> None:
+    monkeypatch.setattr(blocks, "SIZE", 4)
+    for backlog in range(2, 9):
+        clock = Hands()
+        monkeypatch.setattr(opening, "clock", clock)
+        mark = HighWaterMark(max_messages=backlog + 1, message_timeout=3600 if strategy is None else None)
+        with opened(tmp_path / str(backlog), high_water_mark=mark, strategy=strategy or Strategy.REJECT) as engine:
+            engine.put([entry()] * backlog)
+            if strategy is None:
+                clock.wall += DAY
+            assert engine.check() == []
+            engine.put([entry()])
+            assert engine.check() == []
+            engine.put([entry()] * (backlog if strategy else 1))
+            statistics = engine.statistics()
+            assert statistics.pruned_timeout == (0 if strategy else backlog)
+            assert len(engine.browse(0, 100)) == statistics.messages
+
+
 def test_what_a_log_has_consumed_goes_in_one_step(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persipubsub.engine.local.prune.AT_ONCE", 0)
     found = []
