@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.batches import _MOST, Batches
-from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.messages import Delivery, Entry, Receipt
 from persipubsub.limits import Durability, Settings, SubscriberSettings
@@ -66,7 +65,7 @@ def test_a_slot_of_nothing_is_free_at_once() -> None:
 def test_who_leaves_gives_its_slots_back(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "queue"
     create_local(path, Settings(durability=Durability.PROCESS), {"a": SubscriberSettings()})
-    first, other = open_local(path), cast(LocalEngine, open_local(path))
+    first, other = open_local(path), open_local(path)
     first.put([Entry(b"x", 1)] * 2)
     assert len(first.take("a", 2, None, hand_over=False)) == 2
     taken_by = other._store.progress_slots

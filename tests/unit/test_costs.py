@@ -15,7 +15,7 @@ import pytest
 
 from persipubsub.engine.base import Engine
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import blocks, create_local, open_local, opening, take
+from persipubsub.engine.local import blocks, create_local, format, open_local, opening, take
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.messages import Delivery, Entry
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
@@ -197,7 +197,7 @@ def test_a_transaction_passes_a_bounded_number(
             assert engine.settle_ids("s0000", range(2, 6)) == 4
             assert len(engine.take("s0000", 1, None)) == 1
         if kind == "damaged":
-            monkeypatch.setattr(take.format, "agrees", lambda *message: False)
+            monkeypatch.setattr(format, "agrees", lambda *message: False)
         clock.wall += 2
         assert engine.take("s0000", 5, None) == []
     assert positions[-3:] == ([2, 4, 6] if kind == "settled" else [3, 5, 6])
