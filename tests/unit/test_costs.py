@@ -225,6 +225,18 @@ def test_whole_blocks_go_to_the_last_message(
             assert len(engine.browse(0, 100)) == statistics.messages
 
 
+def test_no_record_of_a_block_is_left_behind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "SIZE", 4)
+    with opened(tmp_path / "queue") as engine:
+        for _ in range(20):
+            engine.put([entry()] * 4)
+            engine.settle("s0000", [taken.receipt for taken in engine.take("s0000", 4, None)])
+        engine.put([entry()])
+        env = engine._store.env  # type: ignore[attr-defined]
+        with env.begin(db=env.open_db(format.BLOCK_DB, create=False)) as txn:
+            assert txn.stat()["entries"] <= 2
+
+
 def test_what_a_log_has_consumed_goes_in_one_step(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("persipubsub.engine.local.prune.AT_ONCE", 0)
     found = []
