@@ -197,6 +197,23 @@ def test_pruning_takes_leased_and_delayed_messages_as_well(queue: Queue, strateg
     assert queue.figures().lost == 2
 
 
+@pytest.mark.needs("halving", "turned_clock")
+def test_what_was_pruned_does_not_become_due(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(4)
+    first, *others = queue.sub().get_many(4, timeout=0)
+    for message in others:
+        message.nack(delay=1)
+    first.nack()
+    queue.fill(1)
+    queue.clock.go(2)
+    again = queue.take()
+    assert again.id == 1
+    assert queue.control.check() == []
+    assert queue.figures().lost == 2
+    assert ids_of(queue.sub().get_many(4, timeout=0)) == [2, 5]
+
+
 @pytest.mark.needs("halving")
 def test_what_a_loop_has_yet_to_hand_over_may_be_pruned(queue: Queue) -> None:
     queue.deploy(max_messages=4)
