@@ -7,8 +7,9 @@ from typing import Any, cast
 from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.batches import _MOST, Batches
 from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.taker import at_desk
 from persipubsub.engine.messages import Delivery, Entry, Receipt
-from persipubsub.limits import Durability, Settings, SubscriberSettings
+from persipubsub.limits import Durability, HighWaterMark, Settings, SubscriberSettings
 
 
 class Slots:
@@ -73,6 +74,21 @@ def test_who_leaves_gives_its_slots_back(tmp_path: pathlib.Path) -> None:
     first.close()
     assert taken_by.claim() == 0
     other.close()
+
+
+def test_no_record_is_left_of_what_was_pruned_in_the_hands_of_a_loop(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    mark = HighWaterMark(max_messages=4)
+    create_local(path, Settings(high_water_mark=mark, durability=Durability.PROCESS), {"a": SubscriberSettings()})
+    engine = open_local(path)
+    engine.put([Entry(b"x", 1)] * 4)
+    taken = engine.take("a", 4, None, hand_over=False)
+    engine.put([Entry(b"x", 1)])
+    engine.give_back("a", [delivery.receipt for delivery in taken], undelivered=True)
+    kept = at_desk(engine._store, "a", lambda desk: (desk.record.leased, desk.record.ready, desk.record.lost))
+    assert kept == (0, 2, 2)
+    assert engine.check() == []
+    engine.close()
 
 
 def test_the_oldest_of_too_many_makes_room() -> None:
