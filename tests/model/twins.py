@@ -114,6 +114,8 @@ class Held(msgspec.Struct):
     local: Delivery
     memory: Delivery
     top: bool = False
+    #: Whether its caller has it; a batch is handed over one by one.
+    handed: bool = True
 
 
 class Twins(RuleBasedStateMachine):
@@ -196,15 +198,15 @@ class Twins(RuleBasedStateMachine):
             asking([held.memory.receipt for held in picked]), self.memory
         )
 
-    def pick(self, data: st.DataObject) -> list[Held]:
+    def pick(self, data: st.DataObject, *, unhanded: bool = False) -> list[Held]:
         """Choose takes, old and new, settled or not."""
         # Hypothesis leaves many rules out of each example: where nothing was sent or taken, little would happen.
         if data.draw(st.booleans()):
             self.put(data.draw(batches))
             self.take(data.draw(names), data.draw(st.integers(1, 4)), None, data.draw(st.booleans()), [])
-        if not self.taken:
-            return []
-        return data.draw(st.lists(st.sampled_from(self.taken[-4:]), min_size=1, max_size=3))
+        # Nobody settles what was not handed over.
+        known = [held for held in self.taken if held.handed or unhanded][-4:]
+        return data.draw(st.lists(st.sampled_from(known), min_size=1, max_size=3)) if known else []
 
     def there(self, name: str) -> str:
         """Return the name of a subscriber that is there, if there is one."""
@@ -232,6 +234,8 @@ class Twins(RuleBasedStateMachine):
         self.receive(name, lambda engine: engine.take(name, most, lease, hand_over=handed))
         if not handed:
             self.batch = self.taken[before:]
+            for held in self.batch:
+                held.handed = False
 
     @rule(name=names)
     def take_one(self, name: str) -> None:
@@ -243,6 +247,7 @@ class Twins(RuleBasedStateMachine):
         """Hand over the next of the last batch, as a loop over it does."""
         if self.batch:
             held = self.batch.pop(0)
+            held.handed = True
             self.local.handed(held.subscriber, held.local)
             self.memory.handed(held.subscriber, held.memory)
 
@@ -264,7 +269,8 @@ class Twins(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_back_undelivered(self, data: st.DataObject) -> None:
         self.settle_both(
-            self.pick(data), lambda engine, name, receipts: engine.give_back(name, receipts, undelivered=True)
+            self.pick(data, unhanded=True),
+            lambda engine, name, receipts: engine.give_back(name, receipts, undelivered=True),
         )
 
     @rule(data=st.data())

@@ -73,6 +73,7 @@ def test_who_leaves_gives_its_slots_back(tmp_path: pathlib.Path) -> None:
     assert taken_by.claim() == 1
     first.close()
     assert taken_by.claim() == 0
+    assert at_desk(other._store, "a", lambda desk: desk.owners()) == []  # nor is anything left of the owner
     other.close()
 
 
