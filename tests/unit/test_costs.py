@@ -204,14 +204,14 @@ def test_a_transaction_passes_a_bounded_number(
 
 
 @pytest.mark.parametrize("strategy", [None, Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
-def test_whole_blocks_go_to_the_last_message(
+def test_whole_blocks_go_and_no_more(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy | None
 ) -> None:
     monkeypatch.setattr(blocks, "SIZE", 4)
-    for backlog in range(2, 9):
+    for backlog in (3, 7, 8, 20) if strategy is None else (8, 20):
         clock = Hands()
         monkeypatch.setattr(opening, "clock", clock)
-        mark = HighWaterMark(max_messages=backlog + 1, message_timeout=3600 if strategy is None else None)
+        mark = HighWaterMark(message_timeout=3600) if strategy is None else HighWaterMark(max_messages=backlog)
         with opened(tmp_path / str(backlog), high_water_mark=mark, strategy=strategy or Strategy.REJECT) as engine:
             engine.put([entry()] * backlog)
             if strategy is None:
@@ -219,10 +219,10 @@ def test_whole_blocks_go_to_the_last_message(
             assert engine.check() == []
             engine.put([entry()])
             assert engine.check() == []
-            engine.put([entry()] * (backlog if strategy else 1))
             statistics = engine.statistics()
-            assert statistics.pruned_timeout == (0 if strategy else backlog)
-            assert len(engine.browse(0, 100)) == statistics.messages
+            gone = backlog if strategy is None else backlog // 2
+            assert statistics.messages == len(engine.browse(0, 100)) == backlog + 1 - gone
+            assert statistics.pruned_timeout + statistics.pruned_overflow == gone
 
 
 def test_no_record_of_a_block_is_left_behind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,8 @@ def test_no_record_of_a_block_is_left_behind(tmp_path: pathlib.Path, monkeypatch
     with opened(tmp_path / "queue") as engine:
         for _ in range(20):
             engine.put([entry()] * 4)
-            engine.settle("s0000", [taken.receipt for taken in engine.take("s0000", 4, None)])
+        for _ in range(80):
+            engine.settle("s0000", [taken.receipt for taken in engine.take("s0000", 1, None)])
         engine.put([entry()])
         env = engine._store.env  # type: ignore[attr-defined]
         with env.begin(db=env.open_db(format.BLOCK_DB, create=False)) as txn:
