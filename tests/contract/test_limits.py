@@ -215,6 +215,19 @@ def test_what_was_pruned_does_not_become_due(queue: Queue) -> None:
 
 
 @pytest.mark.needs("halving")
+def test_the_newest_is_found_below_what_was_pruned(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(4)
+    for message in queue.sub().get_many(4, timeout=0):
+        message.nack()
+    queue.fill(1)
+    queue.sub().ack(5)
+    with queue.sub().receive_to_top(timeout=0) as data:
+        assert data == b"x"
+    assert queue.lag() == (0, 0, 0)
+
+
+@pytest.mark.needs("halving")
 def test_what_a_loop_has_yet_to_hand_over_may_be_pruned(queue: Queue) -> None:
     queue.deploy(max_messages=4)
     queue.fill(4)
