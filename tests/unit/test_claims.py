@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from persipubsub.engine.local import locks
+from persipubsub.engine.local import create_local, locks, open_local
 from persipubsub.engine.local.board import Slots
 from persipubsub.engine.local.locks import ByteLocks
 from persipubsub.engine.local.owners import Owners
+from persipubsub.engine.messages import Entry
+from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 
 @pytest.fixture
@@ -53,3 +55,16 @@ def test_an_owner_that_has_ended_is_dead_for_others(byte_locks: ByteLocks) -> No
     owners.end(owner)
     assert not owners.is_mine(owner)
     assert elsewhere(lambda: not theirs.is_alive(owner))
+
+
+def test_a_dead_owner_is_not_shown(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.PROCESS), {"a": SubscriberSettings()})
+    engine = open_local(path)
+    engine.put([Entry(b"x", 1)])
+    assert engine.take("a", 1, None)
+    (owner,) = engine.statistics().subscribers[0].owners or ()
+    assert owner.leased == 1
+    engine._store.owners.end(engine._taker.owner())
+    assert engine.statistics().subscribers[0].owners == ()
+    engine.close()
