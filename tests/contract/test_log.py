@@ -36,6 +36,19 @@ def test_a_full_log_loses_as_many_consumed_messages_as_needed(queue: Queue, size
     assert queue.retained() == [2, 3, 4]
 
 
+@pytest.mark.needs("halving")
+def test_what_limits_took_is_no_backlog_of_who_goes_back(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(5)
+    first, second, last = queue.sub().get_many(3, timeout=0)
+    assert ids_of([first, second, last]) == [1, 2, 5]
+    second.ack()
+    queue.sub().seek(4)
+    assert queue.lag() == (1, 0, 0)
+    assert queue.control.check() == []
+    assert rest(queue.sub()) == [b"x"]
+
+
 @pytest.mark.needs("counts_payload")
 def test_a_log_is_filled_to_the_last_byte(queue: Queue) -> None:
     log(queue, "a", max_bytes=30, strategy=Strategy.REJECT)
