@@ -289,3 +289,12 @@ def test_what_cannot_be_decoded_dies_by_the_rule(queue: Queue) -> None:
     ((message_id, data, count, reason),) = letters(queue)
     assert (message_id, data, count) == (2, b"nonsense", 3)
     assert reason.startswith("ValueError: invalid literal")
+
+
+def test_a_dead_message_that_others_still_need_comes_back(queue: Queue) -> None:
+    queue.deploy(["a", "b"])
+    queue.fill(1)
+    queue.take().reject("not now")
+    assert queue.control.dead_letters("a").requeue() == 1
+    assert queue.take().data == b"x"
+    assert queue.take("b").data == b"x"

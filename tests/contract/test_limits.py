@@ -197,6 +197,49 @@ def test_pruning_takes_leased_and_delayed_messages_as_well(queue: Queue, strateg
     assert queue.figures().lost == 2
 
 
+@pytest.mark.needs("halving", "turned_clock")
+def test_what_was_pruned_does_not_become_due(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(4)
+    first, *others = queue.sub().get_many(4, timeout=0)
+    for message in others:
+        message.nack(delay=1)
+    first.nack()
+    queue.fill(1)
+    queue.clock.go(2)
+    again = queue.take()
+    assert again.id == 1
+    assert queue.control.check() == []
+    assert queue.figures().lost == 2
+    assert ids_of(queue.sub().get_many(4, timeout=0)) == [2, 5]
+
+
+@pytest.mark.needs("halving")
+def test_the_newest_is_found_below_what_was_pruned(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(4)
+    for message in queue.sub().get_many(4, timeout=0):
+        message.nack()
+    queue.fill(1)
+    queue.sub().ack(5)
+    with queue.sub().receive_to_top(timeout=0) as data:
+        assert data == b"x"
+    assert queue.lag() == (0, 0, 0)
+
+
+@pytest.mark.needs("halving")
+def test_what_a_loop_has_yet_to_hand_over_may_be_pruned(queue: Queue) -> None:
+    queue.deploy(max_messages=4)
+    queue.fill(4)
+    with queue.sub().messages(timeout=0) as messages:
+        message = next(iter(messages))
+        assert message.id == 1
+        queue.fill(1)
+        assert queue.retained() == [3, 4, 5]
+    assert queue.figures().lost == 2
+    assert queue.lag() == (3, 0, 0)
+
+
 @pytest.mark.needs("turned_clock")
 @REFUSING
 def test_a_full_queue_refuses_and_changes_nothing(queue: Queue, strategy: Strategy) -> None:

@@ -27,6 +27,39 @@ def test_a_log_keeps_what_was_consumed(queue: Queue) -> None:
     assert rest(queue.sub()) == [b"1", b"2", b"3"]
 
 
+@pytest.mark.parametrize("size", [0, 10])
+def test_a_full_log_loses_as_many_consumed_messages_as_needed(queue: Queue, size: int) -> None:
+    log(queue, "a", max_messages=3, max_bytes=1000, strategy=Strategy.REJECT)
+    queue.fill(3, size)
+    rest(queue.sub())
+    queue.fill(1, size)
+    assert queue.retained() == [2, 3, 4]
+
+
+@pytest.mark.needs("halving")
+def test_what_limits_took_is_no_backlog_of_who_goes_back(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(5)
+    first, second, last = queue.sub().get_many(3, timeout=0)
+    assert ids_of([first, second, last]) == [1, 2, 5]
+    second.ack()
+    queue.sub().seek(4)
+    assert queue.lag() == (1, 0, 0)
+    assert queue.control.check() == []
+    assert rest(queue.sub()) == [b"x"]
+
+
+@pytest.mark.needs("counts_payload")
+def test_a_log_is_filled_to_the_last_byte(queue: Queue) -> None:
+    log(queue, "a", max_bytes=30, strategy=Strategy.REJECT)
+    queue.fill(3, 10)
+    queue.take().ack()
+    queue.fill(1, 10)
+    assert queue.retained() == [2, 3, 4]
+    with pytest.raises(QueueFullError):
+        queue.fill(1, 1)
+
+
 def test_a_log_needs_no_subscriber(queue: Queue) -> None:
     log(queue)
     queue.send(b"1", b"2")

@@ -317,6 +317,20 @@ def test_a_message_knows_everything_about_itself(queue: Queue) -> None:
     assert (again.first_received, again.delivery_count) == (first, 2)
 
 
+@pytest.mark.needs("turned_clock")
+def test_what_a_loop_never_handed_over_was_never_received(queue: Queue) -> None:
+    queue.deploy()
+    queue.fill(2)
+    with queue.sub().messages(timeout=0) as messages:
+        for message in messages:
+            message.ack()
+            break
+    queue.clock.go(5)
+    message = queue.take()
+    assert message.delivery_count == 1
+    assert (message.first_received - message.sent).total_seconds() == 5
+
+
 def test_a_second_settlement_of_the_same_message_does_nothing(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1)

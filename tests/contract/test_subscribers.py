@@ -392,3 +392,17 @@ def test_init_of_version_1(queue: Queue) -> None:
     assert control.subscriber_ids == {"a", "b"}
     assert control.settings.strategy is Strategy.REJECT
     assert queue.lag("a") == (1, 0, 0)
+
+
+def test_who_leaves_gives_back_whatever_was_removed_meanwhile(queue: Queue) -> None:
+    queue.deploy(["a", "b", "c"])
+    leaving = queue.join()
+    queue.fill(1)
+    held = [leaving.new_subscriber(identifier).get(timeout=0) for identifier in "abc"]
+    assert None not in held
+    for identifier in "ab":
+        queue.control.remove_subscriber(identifier)
+    queue.control.add_subscriber("b")
+    leaving.close()
+    again = queue.take("c")
+    assert (again.delivery_count, again.last_error) == (2, None)  # given back, not left by the dead

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
@@ -27,6 +28,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 STATES = ("idle", "used", "mid-receive", "in a view", "in a loop", "from a thread", "beside busy threads", "twice")
 ENDS = ("_exit", "exit", "exception", "close")
 METHODS = ("fork", "forkserver", "spawn")
+#: Rounds of a trial of the long run.
+ROUNDS = 2 * len(ENDS)
 
 
 def forget_the_pid() -> None:
@@ -161,12 +164,13 @@ class Parent:
 
 
 def main() -> None:
-    """Fork once for each state that is given; print what was found."""
-    path, end, bug, *states = sys.argv[1:]
+    """Fork once for each end and state that are given; print what was found."""
+    path, ends, bug, *states = sys.argv[1:]
+    multiprocessing.set_forkserver_preload(["tests.hazards.forks"])
     if bug:
         forget_the_pid()
     findings = []
-    for state in states:
+    for end, state in itertools.product(ends.split(), states):
         parent = Parent(pathlib.Path(path))
         parent.run(state, end)
         findings += [f"{state}, {end}: {finding}" for finding in parent.findings]
@@ -174,20 +178,24 @@ def main() -> None:
     print(json.dumps(findings))
 
 
-def forked(trial: Trial) -> None:
-    """Fork in every state, the child coming to one of its ends."""
+def forked(trial: Trial, rounds: int = 1) -> None:
+    """Fork in every state, the child coming to one of its ends in each round.
+
+    The rounds share an interpreter, for its start takes longer than they do; each state has a new Environment.
+    """
     with Environment(trial.path) as env:
         env.new_control({"sub": SubscriberSettings(max_deliveries=None)}, durability=trial.durability)
-    end = ENDS[trial.number % len(ENDS)]
+    ends = [ENDS[(trial.number + number) % len(ENDS)] for number in range(rounds)]
     states = [*STATES, *METHODS]
     trial.source.shuffle(states)
-    command = [sys.executable, "-m", "tests.hazards.forks", trial.path, end, "bug" if trial.bugs else "", *states]
+    command = [sys.executable, "-m", "tests.hazards.forks", str(trial.path), " ".join(ends)]
+    command += ["bug" if trial.bugs else "", *states]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=2 * BOUND)
     if done.returncode:
         trial.findings.append(done.stderr[-500:])
     else:
         trial.findings += json.loads(done.stdout)
-    trial.tries += len(states)
+    trial.tries += len(states) * len(ends)
     trial.check()
 
 

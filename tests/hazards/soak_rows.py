@@ -1,5 +1,7 @@
 """The rows of the long run that are about what surrounds a queue: readers, forks, files, the map, clocks."""
 
+import functools
+
 from tests.hazards import (
     bells,
     clocks,
@@ -79,7 +81,7 @@ ROWS = [
         f"forks of a parent: {', '.join(forks.STATES)}; by multiprocessing: {', '.join(forks.METHODS)}; the child ends "
         f"by {', '.join(forks.ENDS)}",
         "a child never uses the environment of its parent, it sends and receives; nothing of the parent is disturbed",
-        trials.row(forks.forked),
+        trials.row(functools.partial(forks.forked, rounds=forks.ROUNDS)),
         _ALL,
         share=2,
         aim=1_800,

@@ -19,7 +19,7 @@ def _twins(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
     """Explore until the time is over, or a difference is found."""
     logging.disable(logging.CRITICAL)
     deadline = time.monotonic() + seconds
-    examples = steps = 0
+    examples = steps = deliveries = 0
     findings: list[str] = []
     while not examples or (time.monotonic() < deadline and not findings):
         try:
@@ -30,8 +30,9 @@ def _twins(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
             break
         examples += explored.examples
         steps += explored.steps
+        deliveries += explored.deliveries
         seed += 1
-    return Outcome(examples + len(findings), findings, {"steps": steps})
+    return Outcome(examples + len(findings), findings, {"steps": steps, "deliveries": deliveries})
 
 
 def _filters(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:

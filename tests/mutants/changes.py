@@ -1,7 +1,6 @@
 """All small changes of a module, by its syntax tree."""
 
 import ast
-import copy
 import difflib
 from collections.abc import Iterator
 
@@ -120,14 +119,20 @@ def count(source: str) -> int:
     return changer.count
 
 
-def change(source: str, nth: int) -> tuple[str, int]:
-    """Return the module with one change, counted from 0, and the line of it."""
+def mutate(source: str, nth: int) -> tuple[ast.Module, int]:
+    """Return the syntax tree of the module with one change, counted from 0, and the line of it."""
     tree = ast.parse(source)
     changer = _Changer(nth)
-    changed = ast.fix_missing_locations(changer.visit(copy.deepcopy(tree)))
+    changer.visit(tree)
     if nth >= changer.count:
         raise IndexError(f"There are {changer.count} changes, so none has the number {nth}.")
-    return ast.unparse(changed), changer.line
+    return ast.fix_missing_locations(tree), changer.line
+
+
+def change(source: str, nth: int) -> tuple[str, int]:
+    """Return the text of the module with one change, counted from 0, and the line of it."""
+    tree, line = mutate(source, nth)
+    return ast.unparse(tree), line
 
 
 def difference(source: str, changed: str) -> Iterator[str]:

@@ -58,7 +58,7 @@ def test_all_that_wait_wake(path: pathlib.Path, env: Environment, children: Chil
         assert child.returned()[0] == b"for both"
 
 
-@pytest.mark.parametrize("how", ["seek", "nack", "requeue"])
+@pytest.mark.parametrize("how", ["seek", "nack", "requeue", "resume"])
 def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: Children, how: str) -> None:
     sub, control = env.new_subscriber("sub"), env.open_control()
     env.new_publisher().send(b"again")
@@ -66,6 +66,9 @@ def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: 
     assert held is not None
     if how == "requeue":
         held.reject("not now")
+    elif how == "resume":
+        control.pause_subscriber("sub")
+        held.nack()
     child = consumer(children, path)
     child.start(receive, PATIENCE)
     support.wait_until_asleep(child, path)
@@ -73,6 +76,8 @@ def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: 
         sub.seek("first")
     elif how == "nack":
         held.nack()
+    elif how == "resume":
+        control.resume_subscriber("sub")
     else:
         control.dead_letters("sub").requeue()
     assert child.returned()[0] == b"again"

@@ -15,8 +15,9 @@ import pytest
 
 from persipubsub.engine.base import Engine
 from persipubsub.engine.clock import Clock
-from persipubsub.engine.local import blocks, create_local, open_local, opening
-from persipubsub.engine.messages import Entry
+from persipubsub.engine.local import blocks, create_local, format, open_local, opening, take
+from persipubsub.engine.local.holds import Desk
+from persipubsub.engine.messages import Delivery, Entry
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 
 DAY = 86_400 * 1_000_000_000
@@ -168,6 +169,73 @@ def test_expiry_of_many_costs_hardly_more_than_of_few(tmp_path: pathlib.Path, mo
                 statistics = engine.statistics()
                 assert (statistics.messages, statistics.pruned_timeout) == (1, backlog)
     assert found[1] - found[0] < ONE_BY_ONE
+
+
+@pytest.mark.parametrize("kind", ["filtered", "settled", "expired", "delayed", "damaged"])
+def test_a_transaction_passes_a_bounded_number(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    positions = []
+    original = take.take
+
+    def noting(desk: Desk, most: int, lease: take.Lease) -> list[Delivery]:
+        taken = original(desk, most, lease)
+        positions.append(desk.record.position)
+        return taken
+
+    clock = Hands()
+    monkeypatch.setattr(opening, "clock", clock)
+    monkeypatch.setattr(take, "PASSED", 2)
+    monkeypatch.setattr(take, "take", noting)
+    # A log keeps what is settled, so there is something to pass.
+    with opened(tmp_path / "queue", retention=Retention.LOG) as engine:
+        if kind == "filtered":
+            engine.configure_subscriber("s0000", SubscriberSettings(topic_filter="wanted"))
+        passed = Entry(b"x", 1, delay_ns=DAY * (kind == "delayed"), expires_in_ns=1 if kind == "expired" else None)
+        engine.put([passed] * 5)
+        if kind == "settled":
+            assert engine.settle_ids("s0000", range(2, 6)) == 4
+            assert len(engine.take("s0000", 1, None)) == 1
+        if kind == "damaged":
+            monkeypatch.setattr(format, "agrees", lambda *message: False)
+        clock.wall += 2
+        assert engine.take("s0000", 5, None) == []
+    assert positions[-3:] == ([2, 4, 6] if kind == "settled" else [3, 5, 6])
+
+
+@pytest.mark.parametrize("strategy", [None, Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
+def test_whole_blocks_go_and_no_more(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, strategy: Strategy | None
+) -> None:
+    monkeypatch.setattr(blocks, "SIZE", 4)
+    for backlog in (3, 7, 8, 20) if strategy is None else (8, 20):
+        clock = Hands()
+        monkeypatch.setattr(opening, "clock", clock)
+        mark = HighWaterMark(message_timeout=3600) if strategy is None else HighWaterMark(max_messages=backlog)
+        with opened(tmp_path / str(backlog), high_water_mark=mark, strategy=strategy or Strategy.REJECT) as engine:
+            engine.put([entry()] * backlog)
+            if strategy is None:
+                clock.wall += DAY
+            assert engine.check() == []
+            engine.put([entry()])
+            assert engine.check() == []
+            statistics = engine.statistics()
+            gone = backlog if strategy is None else backlog // 2
+            assert statistics.messages == len(engine.browse(0, 100)) == backlog + 1 - gone
+            assert (statistics.pruned_timeout if strategy is None else statistics.pruned_overflow) == gone
+
+
+def test_no_record_of_a_block_is_left_behind(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "SIZE", 4)
+    with opened(tmp_path / "queue") as engine:
+        for _ in range(20):
+            engine.put([entry()] * 4)
+        for _ in range(80):
+            engine.settle("s0000", [taken.receipt for taken in engine.take("s0000", 1, None)])
+        engine.put([entry()])
+        env = engine._store.env  # type: ignore[attr-defined]
+        with env.begin(db=env.open_db(format.BLOCK_DB, create=False)) as txn:
+            assert txn.stat()["entries"] <= 2
 
 
 def test_what_a_log_has_consumed_goes_in_one_step(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@ import pathlib
 import lmdb
 
 from persipubsub import Environment
+from persipubsub.engine.local import create_local, open_local
+from persipubsub.engine.messages import Entry
+from persipubsub.limits import Durability, Settings, SubscriberSettings
 
 
 def names(path: pathlib.Path) -> set[str]:
@@ -42,3 +45,18 @@ def test_what_could_only_be_emptied_is_deleted_with_the_next(tmp_path: pathlib.P
         assert env.new_subscriber("d").get(timeout=0) is not None
         assert control.check() == []
     assert names(path) == {"queue/a", "queue/d"}
+
+
+def test_a_send_removes_what_a_dead_owner_left(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.PROCESS), {"a": SubscriberSettings()})
+    engine, client = open_local(path), open_local(path)
+    client.add_subscriber("reply", SubscriberSettings(ephemeral=True), "latest")
+    engine.put([Entry(b"x", 1)])
+    assert set(engine.subscribers()) == {"a", "reply"}
+    client._store.owners.end(client._taker.owner())
+    engine._store._last_second = 0  # it looks once a second
+    engine.put([Entry(b"x", 1)])
+    assert set(engine.subscribers()) == {"a"}
+    client.close()
+    engine.close()

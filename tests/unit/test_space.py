@@ -6,6 +6,11 @@ import pathlib
 import pytest
 
 from persipubsub import Durability, Environment, StorageError, StorageFullError
+from persipubsub.engine.local import create_local, open_local
+from persipubsub.engine.local.space import Space
+from persipubsub.engine.local.store import Store
+from persipubsub.engine.messages import Entry
+from persipubsub.limits import Settings, SubscriberSettings
 
 
 @pytest.mark.parametrize("durability", list(Durability))
@@ -81,3 +86,24 @@ def test_a_disk_that_fails_under_a_large_message(tmp_path: pathlib.Path, monkeyp
         assert [subscriber.get(timeout=0).data for _ in range(2)] == [b"before", b"after"]  # type: ignore[union-attr]
         assert subscriber.get(timeout=0) is None
         assert control.check() == []
+
+
+def test_where_there_is_no_room_none_of_several_is_said_to_be_stored(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
+    engine = open_local(path)
+    engine.put([Entry(b"x", 1)])
+
+    def full(*asked: object) -> None:
+        raise StorageFullError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Space, "covers", lambda *asked: False)
+        patch.setattr(Store, "has_room", lambda *asked: False)
+        patch.setattr(Store, "reserve", full)
+        outcomes = engine.put_each([[Entry(b"1", 1)], [Entry(b"2", 1)]])
+    assert [type(outcome) for outcome in outcomes] == [StorageFullError, StorageFullError]
+    assert engine.put_each([[Entry(b"1", 1)], [Entry(b"2", 1)]]) == [[2], [3]]
+    engine.close()

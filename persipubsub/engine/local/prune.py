@@ -188,9 +188,13 @@ def forget_gone(work: Work) -> None:
     state = work.state
     while state.gone:
         cursor = work.txn.cursor(db=work.gone)
-        if not cursor.first() or format.decode_gone(cursor.value()).end > state.low:
+        if not cursor.first():
+            return
+        end = format.decode_gone(cursor.value()).end
+        if end > state.low:
             return
         cursor.delete()
+        state.dense = max(state.dense, end)  # who goes back to before finds a hole that no record tells of
         state.gone -= 1
         work.touched = True
 

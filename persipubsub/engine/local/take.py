@@ -36,7 +36,10 @@ def revive(desk: Desk) -> None:
     if record.delayed:
         for message_id in desk.due():
             hold = desk.get(format.DELAYED, message_id)
-            if hold is not None:
+            if hold is not None and not desk.exists(message_id, hold):
+                desk.undelay(message_id, hold)  # a limit took it: there is nothing to hold any more
+                record.lost += 1
+            elif hold is not None:
                 desk.undelay(message_id, hold, keep=True)
                 hold.due_ns = 0
                 desk.make_ready(message_id, hold)
