@@ -6,6 +6,7 @@ recording the files can be rebuilt as a power cut at any point might leave them:
 
 import dataclasses
 import fcntl
+import mmap
 import os
 import pathlib
 import stat
@@ -60,11 +61,17 @@ class Recorder:
         self.begun = self.done = self.calls = 0
         #: What each number is: "folder", "fifo" or "file".
         self.kinds: dict[int, str] = {}
-        self._numbers: dict[tuple[int, int], int] = {}
+        self._device = os.stat(root).st_dev
+        #: By inode.
+        self._numbers: dict[int, int] = {}
         #: Kept open, so that no inode is given to another file; and because closing one drops its record locks.
         self._descriptors: dict[int, int] = {}
         self._others: list[int] = []
-        self._contents: dict[int, bytes] = {}
+        #: The latest map of each file: comparing reads no more than what it needs.
+        self._maps: dict[int, mmap.mmap] = {}
+        self._outgrown: list[mmap.mmap] = []
+        #: In pieces, so that what is the same is compared and no more.
+        self._contents: dict[int, list[bytes]] = {}
         self._tree: Tree = {}
         self._point("before")
 
@@ -77,6 +84,10 @@ class Recorder:
 
     def close(self) -> None:
         """Close what is held, once nobody uses the files any more."""
+        for mapped in (*self._maps.values(), *self._outgrown):
+            mapped.close()
+        self._maps.clear()
+        self._outgrown.clear()
         for descriptor in (*self._descriptors.values(), *self._others):
             os.close(descriptor)
         self._descriptors.clear()
@@ -120,13 +131,14 @@ class Recorder:
 
     def _note_same(self, number: int, offset: int, size: int) -> None:
         """Note sectors that were written as they were before: the disk may not have them yet."""
-        content = self._contents[number]
+        pieces = self._contents[number]
         changes = self.points[-1].changes
-        change = changes.setdefault(number, Change(len(content), []))
+        change = changes.setdefault(number, Change(sum(map(len, pieces)), []))
         known = {sector for sector, _ in change.sectors}
         for sector in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
             if sector not in known:
-                change.sectors.append((sector, content[sector * SECTOR : (sector + 1) * SECTOR]))
+                at = sector * SECTOR % _CHUNK
+                change.sectors.append((sector, pieces[sector * SECTOR // _CHUNK][at : at + SECTOR]))
 
     @staticmethod
     def _is_synchronous(descriptor: int) -> bool:
@@ -137,7 +149,7 @@ class Recorder:
         if call.name == "msync":
             return list(self.numbers_of("data.mdb"))
         status = os.fstat(call.descriptor)
-        number = self._numbers.get((status.st_dev, status.st_ino))
+        number = self._numbers.get(status.st_ino) if status.st_dev == self._device else None
         return [] if number is None else [number]
 
     def numbers_of(self, name: str) -> set[int]:
@@ -147,53 +159,76 @@ class Recorder:
     def _point(self, name: str) -> None:
         folders: Tree = {}
         changes: dict[int, Change] = {}
-        seen = self._scan(self.root)
+        seen = self._scan(os.fspath(self.root))
         for number, entries in seen.items():
             if self._tree.get(number) != entries:
                 folders[number] = entries
         self._tree = seen
         for number, descriptor in self._descriptors.items():
-            content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            before = self._contents.get(number)
-            if content != before:
-                changes[number] = Change(len(content), list(_differing(before or b"", content)))
-                self._contents[number] = content
+            change = self._changed(number, descriptor)
+            if change is not None:
+                changes[number] = change
         self.points.append(Point(name, changes, folders, self.begun, self.done, self.calls))
 
-    def _scan(self, folder: pathlib.Path) -> Tree:
+    def _changed(self, number: int, descriptor: int) -> Change | None:
+        """Read a file, and return what is new in it; None if nothing is."""
+        known = number in self._contents
+        pieces = self._contents.setdefault(number, [])
+        size = os.fstat(descriptor).st_size
+        before = sum(map(len, pieces))
+        content = self._content(number, descriptor, size)
+        sectors: list[tuple[int, bytes]] = []
+        for index in range(-(-size // _CHUNK)):
+            piece = content[index * _CHUNK : (index + 1) * _CHUNK]
+            if index == len(pieces):
+                pieces.append(b"")
+            if piece != pieces[index]:
+                sectors.extend(_differing(index * _CHUNK, pieces[index], piece))
+                pieces[index] = piece
+        del pieces[-(-size // _CHUNK) :]
+        return Change(size, sectors) if sectors or size != before or not known else None
+
+    def _content(self, number: int, descriptor: int, size: int) -> mmap.mmap | bytes:
+        """Return what can be sliced for the content of a file."""
+        mapped = self._maps.get(number)
+        if mapped is None or len(mapped) != size:
+            if not size:
+                return b""
+            if mapped is not None:
+                self._outgrown.append(mapped)  # closing it would drop record locks of the file, too
+            mapped = self._maps[number] = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+        return mapped
+
+    def _scan(self, folder: str) -> Tree:
         entries: dict[str, int] = {}
-        found: Tree = {self._number(folder): entries}
-        for name in os.listdir(folder):
-            path = folder / name
-            try:
-                number = self._number(path)
-            except FileNotFoundError:
-                continue
-            entries[name] = number
-            if self.kinds[number] == "folder":
-                found.update(self._scan(path))
+        found: Tree = {self._number(os.stat(folder).st_ino, folder): entries}
+        with os.scandir(folder) as listed:
+            for entry in listed:
+                try:
+                    number = self._number(entry.inode(), entry.path)
+                except FileNotFoundError:
+                    continue
+                entries[entry.name] = number
+                if self.kinds[number] == "folder":
+                    found.update(self._scan(entry.path))
         return found
 
-    def _number(self, path: pathlib.Path) -> int:
-        status = os.lstat(path)
-        key = (status.st_dev, status.st_ino)
-        if key not in self._numbers:
-            number = self._numbers[key] = len(self._numbers)
-            mode = status.st_mode
+    def _number(self, inode: int, path: str) -> int:
+        if inode not in self._numbers:
+            mode = os.lstat(path).st_mode
+            number = self._numbers[inode] = len(self._numbers)
             self.kinds[number] = "folder" if stat.S_ISDIR(mode) else "fifo" if stat.S_ISFIFO(mode) else "file"
             held = os.open(path, os.O_PATH if stat.S_ISFIFO(mode) else os.O_RDONLY)
             if self.kinds[number] == "file":
                 self._descriptors[number] = held
             else:
                 self._others.append(held)
-        return self._numbers[key]
+        return self._numbers[inode]
 
 
-def _differing(before: bytes, after: bytes) -> Iterator[tuple[int, bytes]]:
-    """Return the sectors that differ, by their numbers."""
-    for start in range(0, len(after), _CHUNK):
-        if before[start : start + _CHUNK] != after[start : start + _CHUNK]:
-            for at in range(start, min(start + _CHUNK, len(after)), SECTOR):
-                sector = after[at : at + SECTOR]
-                if before[at : at + SECTOR] != sector:
-                    yield at // SECTOR, sector
+def _differing(start: int, before: bytes, after: bytes) -> Iterator[tuple[int, bytes]]:
+    """Return the sectors that differ in a piece that starts at an offset, by their numbers in the file."""
+    for at in range(0, len(after), SECTOR):
+        sector = after[at : at + SECTOR]
+        if before[at : at + SECTOR] != sector:
+            yield (start + at) // SECTOR, sector
