@@ -1,11 +1,15 @@
 """Damages the data file of a queue at random, and looks at what a user gets then."""
 
 import dataclasses
+import functools
 import itertools
+import os
 import pathlib
 import random
 import shutil
 import zlib
+
+import typer.main
 
 from persipubsub import Draft, Durability, Environment, PersipubsubError
 from persipubsub.cli.app import run
@@ -13,7 +17,9 @@ from persipubsub.engine.local import files
 from tests.faults.crew import Hand
 
 PAGE = 4096
-MANNERS = ("truncated", "bit flipped", "bits flipped", "zeroed", "noise", "page swapped", "page noise", "meta")
+OTHERS = ("bit flipped", "bits flipped", "zeroed", "noise", "page swapped", "page noise", "meta")
+#: A file that is cut off is so much likelier than one that is overwritten.
+MANNERS = (*["truncated"] * 3, *OTHERS)
 
 
 Sent = tuple[int, str | None, dict[str, str | bytes]]
@@ -50,7 +56,7 @@ def make(path: pathlib.Path, seed: int) -> Pattern:
     with Environment(path) as env:
         control = env.new_control({"a", "b", "c"}, durability=Durability.PROCESS, map_size=1 << 22)
         pub, sub = env.new_publisher(), env.new_subscriber("a")
-        for _ in range(8):
+        for _ in range(3):
             drafts = [
                 Draft(source.randbytes(source.choice([3, 40, 300, 6000])), topic=source.choice([None, "t.x"]))
                 for _ in range(60)
@@ -127,6 +133,12 @@ def use(path: pathlib.Path, sent: dict[int, Sent]) -> Result:
     except PersipubsubError as error:
         result.error = f"{type(error).__name__}: {error}"
     return result
+
+
+def prepare() -> None:
+    """Let what commands print go nowhere, and build the command line once for all of them."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 def check_by_command(path: pathlib.Path) -> int:

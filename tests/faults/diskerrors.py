@@ -5,6 +5,7 @@ import errno
 import pathlib
 import random
 import shutil
+import time
 from collections.abc import Iterator
 
 from persipubsub import Durability, OpenError, StorageError, StorageFailedError, StorageFullError
@@ -29,7 +30,7 @@ KINDS = (
     Kind("short write"),
     Kind("short write, then no space", errno.ENOSPC, short=True),
 )
-OPERATIONS = 25
+OPERATIONS = 12
 
 
 @dataclasses.dataclass
@@ -75,11 +76,19 @@ def _judge_errors(errors: list[Exception], kind: Kind, call: str) -> Iterator[st
 
 
 def sweep(
-    folder: pathlib.Path, durability: Durability, seed: int, trials: int, cuts: int, *, only_syncs: bool = False
+    folder: pathlib.Path,
+    durability: Durability,
+    seed: int,
+    trials: int,
+    cuts: int,
+    *,
+    only_syncs: bool = False,
+    until: float = float("inf"),
 ) -> Iterator[tuple[str, Trial]]:
     """Let random calls fail, each in a process of its own; yields what that was and what became of it.
 
     :param only_syncs: let nothing fail but LMDB's syncs, and these with an input/output error
+    :param until: a moment of the monotonic clock at which it ends
     """
     source = random.Random(seed)
     hand = Hand(bound=100)
@@ -87,6 +96,8 @@ def sweep(
     numbers, kinds = (syncs, KINDS[:1]) if only_syncs else (range(number), KINDS)
     try:
         for _ in range(trials):
+            if time.monotonic() > until:
+                return
             nth, kind = source.choice(numbers), source.choice(kinds)
             try:
                 trial = hand.do(run, folder, durability, seed, nth, kind, cuts)

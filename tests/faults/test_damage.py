@@ -22,14 +22,9 @@ from tests.process.support import Children
 SEEDS = 40
 
 
-def quietly() -> None:
-    """Let what commands print go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 @pytest.fixture
 def hand() -> Iterator[Hand]:
-    hand = Hand(quietly)
+    hand = Hand(damage.prepare)
     yield hand
     hand.end()
 
