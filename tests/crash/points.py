@@ -1,26 +1,27 @@
 """Cuts a scenario off at every point: at each line of the library, and at each call that changes a file.
 
-A point is one forked child, which kills itself there, and another, which judges the queue.
+A point is a forked child, which kills itself there; a process that lives on judges the queue.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import pathlib
-import pickle
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import persipubsub
 from persipubsub import Durability
 from persipubsub.engine.local import doubt
 from tests.crash import scenarios
+from tests.faults.crew import Hand
 from tests.process.support import Child, Children, Here
 
 LINES, CALLS, TORN = "lines", "calls", "torn"
@@ -82,43 +83,6 @@ def _in_fork(work: Callable[[int], object]) -> tuple[int, bytes]:
     return os.waitstatus_to_exitcode(status), written
 
 
-def prepare(here: Here, folder: pathlib.Path, name: str, durability: Durability) -> None:
-    """Deploy the queue that each point starts with."""
-    here.scenario = scenarios.SCENARIOS[name]
-    here.template = folder / "template"
-    logging.disable(logging.CRITICAL)
-    code, _ = _in_fork(lambda _: scenarios.deploy(here.template, here.scenario, durability))
-    assert code == _WHOLE
-
-
-def try_point(here: Here, folder: pathlib.Path, mode: str, nth: int) -> tuple[bool, int, list[str]]:
-    """Cut off at a point; return whether it was reached, how many there were (if not), and the findings."""
-    home = folder / f"{mode}-{nth}"
-    path = home / "queue"
-    shutil.copytree(here.template, path)
-    if not here.scenario.doubted:
-        doubt.seal(path)
-
-    def act(pipe: int) -> None:
-        counted = _armed(mode, nth)
-        scenarios.run(path, here.scenario, pipe)
-        number = counted()
-        sys.settrace(None)
-        os.write(pipe, b"%d points\n" % number)
-
-    code, written = _in_fork(act)
-    told = written.decode().split("\n")[:-1]
-    if code not in (_WHOLE, -signal.SIGKILL):
-        return False, 0, [f"it ended with {code} after {told}"]
-    count = int(told.pop().split()[0]) if code == _WHOLE else 0
-    judged, answer = _in_fork(
-        lambda pipe: os.write(pipe, pickle.dumps(scenarios.judge(path, here.scenario, set(told))))
-    )
-    findings = pickle.loads(answer) if judged == _WHOLE else [f"the queue cannot be judged: ended with {judged}"]
-    shutil.rmtree(home)
-    return code != _WHOLE, count, findings
-
-
 def build_shim(folder: pathlib.Path) -> pathlib.Path:
     """Compile what is preloaded."""
     built = folder / "cut.so"
@@ -127,35 +91,100 @@ def build_shim(folder: pathlib.Path) -> pathlib.Path:
     return built
 
 
-@contextmanager
-def zygote(folder: pathlib.Path, mode: str) -> Iterator[Child]:
-    """Give a process that forks one child for each point."""
-    children = Children()
-    before = os.environ.get("LD_PRELOAD")
-    if mode != LINES:
-        os.environ["LD_PRELOAD"] = str(build_shim(folder))
-    try:
-        child = children.new("spawn")
-    finally:
-        if mode != LINES:
-            del os.environ["LD_PRELOAD"]
-            if before is not None:
-                os.environ["LD_PRELOAD"] = before
-    try:
-        yield child
-    finally:
-        children.end()
+def prepare(here: Here, template: pathlib.Path, name: str, durability: Durability) -> None:
+    """Deploy the queue that each point starts with, and go through the scenario once: what is loaded late is there."""
+    logging.disable(logging.CRITICAL)
+    scenario = scenarios.SCENARIOS[name]
+    scenarios.deploy(template, scenario, durability)
+    with tempfile.TemporaryDirectory(dir=template.parent) as folder, open(os.devnull, "wb") as nobody:
+        path = pathlib.Path(folder) / "queue"
+        shutil.copytree(template, path)
+        scenarios.run(path, scenario, nobody.fileno())
+    gc.collect()
+    gc.freeze()
 
 
-def points_of(child: Child, folder: pathlib.Path, name: str, mode: str, durability: Durability) -> int:
-    """Make ready for a scenario, run it whole, and return how many points it has."""
-    child.do(prepare, folder, name, durability)
-    counts = []
-    # What is waited for takes more steps on a busy machine: the least is what comes each time.
-    for _ in range(3):
-        reached, count, findings = child.do(try_point, folder, mode, 0)
-        assert not reached
+def cut_off(here: Here, path: pathlib.Path, name: str, mode: str, nth: int) -> tuple[int, list[str]]:
+    """Run the scenario in a child until it kills itself at a point; return how it ended and what it told."""
+
+    def act(pipe: int) -> None:
+        counted = _armed(mode, nth)
+        scenarios.run(path, scenarios.SCENARIOS[name], pipe)
+        number = counted()
+        sys.settrace(None)
+        os.write(pipe, b"%d points\n" % number)
+
+    code, written = _in_fork(act)
+    return code, written.decode().split("\n")[:-1]
+
+
+def quietly() -> None:
+    """Log nothing."""
+    logging.disable(logging.CRITICAL)
+
+
+class Bench:
+    """Tries points: one process forks a child for each of them, another judges what it left."""
+
+    def __init__(self, folder: pathlib.Path, *, calls: bool) -> None:
+        """Start the processes.
+
+        :param folder: is there, and empty
+        :param calls: try calls, wholly or torn, and not lines
+        """
+        self.child: Child
+        self._folder = folder
+        self._children = Children()
+        self._judge = Hand(quietly)
+        before = os.environ.get("LD_PRELOAD")
+        if calls:
+            os.environ["LD_PRELOAD"] = str(build_shim(folder))
+        try:
+            self.child = self._children.new("spawn")
+        finally:
+            if calls:
+                del os.environ["LD_PRELOAD"]
+                if before is not None:
+                    os.environ["LD_PRELOAD"] = before
+
+    def __enter__(self) -> "Bench":
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        self._children.end()
+        self._judge.end()
+
+    def prepare(self, name: str, durability: Durability, mode: str) -> int:
+        """Make ready for a scenario, run it whole, and return how many points it has."""
+        self._name = name
+        self._template = self._folder / f"{name} {durability.value}"
+        if not self._template.exists():
+            self.child.do(prepare, self._template, name, durability)
+        _, count, findings = self._run(mode, 0)
         assert findings == []
         assert count > 0
-        counts.append(int(count))
-    return min(counts)
+        return count
+
+    def try_point(self, mode: str, nth: int) -> tuple[bool, list[str]]:
+        """Cut the scenario off at a point; return whether it was reached, and the findings."""
+        reached, _, findings = self._run(mode, nth)
+        return reached, findings
+
+    def _run(self, mode: str, nth: int) -> tuple[bool, int, list[str]]:
+        """Return whether a point was reached, how many there were (if not), and the findings."""
+        path = self._folder / f"{mode}-{nth}"
+        shutil.copytree(self._template, path)
+        if not scenarios.SCENARIOS[self._name].doubted:
+            doubt.seal(path)
+        code, told = self.child.do(cut_off, path, self._name, mode, nth)
+        if code not in (_WHOLE, -signal.SIGKILL):
+            return False, 0, [f"it ended with {code} after {told}"]
+        count = int(told.pop().split()[0]) if code == _WHOLE else 0
+        try:
+            findings = self._judge.do(scenarios.judge, path, scenarios.SCENARIOS[self._name], set(told))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the queue should not have raised it
+            findings = [f"the queue cannot be judged: {type(error).__name__}: {error}"]
+        shutil.rmtree(path)
+        return code != _WHOLE, count, findings
