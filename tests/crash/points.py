@@ -1,9 +1,10 @@
 """Cuts a scenario off at every point: at each line of the library, and at each call that changes a file.
 
-A point is a forked child, which kills itself there; a process that lives on judges the queue.
+A point is a forked child, which kills itself there; its parent, which lives on, judges the queue.
 """
 
 import ctypes
+import dataclasses
 import gc
 import logging
 import os
@@ -13,22 +14,37 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import persipubsub
 from persipubsub import Durability
 from persipubsub.engine.local import doubt
 from tests.crash import scenarios
-from tests.faults.crew import Hand
-from tests.process.support import Child, Children, Here
+from tests.faults.powercut import write_with_holes
+from tests.process.support import Children, Here
 
 LINES, CALLS, TORN = "lines", "calls", "torn"
 _OURS = os.path.dirname(str(persipubsub.__file__))
 _SHIM = pathlib.Path(__file__).parent / "cut.c"
 #: How a child ends that came to the end of its scenario.
 _WHOLE = 77
+#: Points that are tried before it is told what came of them, and the seconds after which no further one is begun.
+_MOST, _AT_ONCE = 50, 10.0
+
+
+@dataclasses.dataclass
+class Tried:
+    """What came of a point."""
+
+    nth: int
+    #: Whether the scenario came by it.
+    reached: bool
+    #: How many points there were, if it did not.
+    count: int = 0
+    findings: list[str] = dataclasses.field(default_factory=list)
 
 
 class Counter:
@@ -91,51 +107,76 @@ def build_shim(folder: pathlib.Path) -> pathlib.Path:
     return built
 
 
-def prepare(here: Here, template: pathlib.Path, name: str, durability: Durability) -> None:
+def prepare(here: Here, folder: pathlib.Path, name: str, durability: Durability) -> None:
     """Deploy the queue that each point starts with, and go through the scenario once: what is loaded late is there."""
     logging.disable(logging.CRITICAL)
-    scenario = scenarios.SCENARIOS[name]
-    scenarios.deploy(template, scenario, durability)
-    with tempfile.TemporaryDirectory(dir=template.parent) as folder, open(os.devnull, "wb") as nobody:
-        path = pathlib.Path(folder) / "queue"
-        shutil.copytree(template, path)
-        scenarios.run(path, scenario, nobody.fileno())
+    here.folder, here.scenario = folder, scenarios.SCENARIOS[name]
+    with tempfile.TemporaryDirectory(dir=folder) as made, open(os.devnull, "wb") as nobody:
+        path = pathlib.Path(made) / "queue"
+        scenarios.deploy(path, here.scenario, durability)
+        #: What is in the queue's files; None for folders.
+        here.template = {
+            found.relative_to(path): None if found.is_dir() else found.read_bytes() for found in sorted(path.rglob("*"))
+        }
+        scenarios.run(path, here.scenario, nobody.fileno())
     gc.collect()
     gc.freeze()
 
 
-def cut_off(here: Here, path: pathlib.Path, name: str, mode: str, nth: int) -> tuple[int, list[str]]:
-    """Run the scenario in a child until it kills itself at a point; return how it ended and what it told."""
+def try_points(here: Here, mode: str, numbers: list[int], until: float) -> list[Tried]:
+    """Cut the scenario off at one point after another, until a moment of the monotonic clock; at one at least."""
+    tried: list[Tried] = []
+    for nth in numbers:
+        tried.append(_try_point(here, mode, nth))
+        if time.monotonic() > until:
+            break
+    return tried
+
+
+def _try_point(here: Here, mode: str, nth: int) -> Tried:
+    home = here.folder / f"{mode}-{nth}"
+    path = home / "queue"
+    home.mkdir()
+    path.mkdir(mode=0o700)
+    for name, content in here.template.items():
+        if content is None:
+            (path / name).mkdir(mode=0o700)
+        else:
+            write_with_holes(path / name, content)
+    if not here.scenario.doubted:
+        doubt.seal(path)
 
     def act(pipe: int) -> None:
         counted = _armed(mode, nth)
-        scenarios.run(path, scenarios.SCENARIOS[name], pipe)
+        scenarios.run(path, here.scenario, pipe)
         number = counted()
         sys.settrace(None)
         os.write(pipe, b"%d points\n" % number)
 
     code, written = _in_fork(act)
-    return code, written.decode().split("\n")[:-1]
-
-
-def quietly() -> None:
-    """Log nothing."""
-    logging.disable(logging.CRITICAL)
+    told = written.decode().split("\n")[:-1]
+    if code not in (_WHOLE, -signal.SIGKILL):
+        return Tried(nth, False, findings=[f"it ended with {code} after {told}"])
+    count = int(told.pop().split()[0]) if code == _WHOLE else 0
+    try:
+        findings = scenarios.judge(path, here.scenario, set(told))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the queue should not have raised it
+        findings = [f"the queue cannot be judged: {type(error).__name__}: {error}"]
+    shutil.rmtree(home)
+    return Tried(nth, code != _WHOLE, count, findings)
 
 
 class Bench:
-    """Tries points: one process forks a child for each of them, another judges what it left."""
+    """Tries points: a process forks a child for each of them, which kills itself, and judges what it left."""
 
     def __init__(self, folder: pathlib.Path, *, calls: bool) -> None:
-        """Start the processes.
+        """Start the process.
 
         :param folder: is there, and empty
         :param calls: try calls, wholly or torn, and not lines
         """
-        self.child: Child
         self._folder = folder
         self._children = Children()
-        self._judge = Hand(quietly)
         before = os.environ.get("LD_PRELOAD")
         if calls:
             os.environ["LD_PRELOAD"] = str(build_shim(folder))
@@ -152,39 +193,23 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the processes."""
+        """End the process."""
         self._children.end()
-        self._judge.end()
 
     def prepare(self, name: str, durability: Durability, mode: str) -> int:
         """Make ready for a scenario, run it whole, and return how many points it has."""
-        self._name = name
-        self._template = self._folder / f"{name} {durability.value}"
-        if not self._template.exists():
-            self.child.do(prepare, self._template, name, durability)
-        _, count, findings = self._run(mode, 0)
-        assert findings == []
-        assert count > 0
-        return count
+        self.child.do(prepare, self._folder, name, durability)
+        (whole,) = self.try_points(mode, [0])
+        assert whole.findings == []
+        assert whole.count > 0
+        return whole.count
 
-    def try_point(self, mode: str, nth: int) -> tuple[bool, list[str]]:
-        """Cut the scenario off at a point; return whether it was reached, and the findings."""
-        reached, _, findings = self._run(mode, nth)
-        return reached, findings
+    def try_points(self, mode: str, numbers: list[int], until: float = float("inf")) -> Iterator[Tried]:
+        """Cut the scenario off at one point after another, until a moment of the monotonic clock.
 
-    def _run(self, mode: str, nth: int) -> tuple[bool, int, list[str]]:
-        """Return whether a point was reached, how many there were (if not), and the findings."""
-        path = self._folder / f"{mode}-{nth}"
-        shutil.copytree(self._template, path)
-        if not scenarios.SCENARIOS[self._name].doubted:
-            doubt.seal(path)
-        code, told = self.child.do(cut_off, path, self._name, mode, nth)
-        if code not in (_WHOLE, -signal.SIGKILL):
-            return False, 0, [f"it ended with {code} after {told}"]
-        count = int(told.pop().split()[0]) if code == _WHOLE else 0
-        try:
-            findings = self._judge.do(scenarios.judge, path, scenarios.SCENARIOS[self._name], set(told))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the queue should not have raised it
-            findings = [f"the queue cannot be judged: {type(error).__name__}: {error}"]
-        shutil.rmtree(path)
-        return code != _WHOLE, count, findings
+        :raise AssertionError: what was left killed who judged it, or it hangs
+        """
+        while numbers and time.monotonic() < until:
+            tried = self.child.do(try_points, mode, numbers[:_MOST], min(until, time.monotonic() + _AT_ONCE))
+            yield from tried
+            numbers = numbers[len(tried) :]

@@ -90,13 +90,10 @@ def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
             count = bench.prepare(name, durability, mode)
             until = time.monotonic() + (deadline - time.monotonic()) / (len(kinds) - number)
             there += count
-            for nth in source.sample(range(1, count + 1), count):
-                if time.monotonic() > until:
-                    break
-                reached, found = bench.try_point(mode, nth)
-                tried += reached
-                where = f"{name}, {durability.value}, {mode} {nth} of {count}"
-                findings += [f"{where}: {finding}" for finding in found]
+            for point in bench.try_points(mode, source.sample(range(1, count + 1), count), until):
+                tried += point.reached
+                where = f"{name}, {durability.value}, {mode} {point.nth} of {count}"
+                findings += [f"{where}: {finding}" for finding in point.findings]
     return Outcome(tried, findings, {"points": there, "tried": tried, "share": tried / there})
 
 

@@ -15,15 +15,12 @@ from tests.process.support import Here
 _SAMPLE = 8
 
 
-def try_some(bench: Bench, name: str, count: int, modes: tuple[str, str]) -> None:
-    """Cut off at some points, in both modes by turns."""
-    were_reached = 0
-    for nth in random.Random(name).sample(range(1, count + 1), _SAMPLE):
-        reached, findings = bench.try_point(modes[nth % 2], nth)
-        assert (nth, findings) == (nth, [])
-        were_reached += reached
+def try_some(bench: Bench, name: str, count: int, mode: str, number: int = _SAMPLE) -> None:
+    """Cut off at some points."""
+    tried = list(bench.try_points(mode, random.Random(name + mode).sample(range(1, count + 1), number)))
+    assert [(point.nth, point.findings) for point in tried if point.findings] == []
     # What is waited for takes more or fewer steps from one time to the next: the last points may not come.
-    assert were_reached > _SAMPLE // 2
+    assert sum(point.reached for point in tried) > number // 2
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +39,15 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def test_lines(lines: Bench, name: str) -> None:
     count = lines.prepare(name, Durability.PROCESS, LINES)
     assert count > 500
-    try_some(lines, name, count, (LINES, LINES))
+    try_some(lines, name, count, LINES)
 
 
 @pytest.mark.parametrize("name", scenarios.SCENARIOS)
 def test_calls(calls: Bench, name: str) -> None:
     count = calls.prepare(name, Durability.FULL, CALLS)
     assert count > 10
-    # Every other one in the middle of what it writes.
-    try_some(calls, name, count, (CALLS, TORN))
+    for mode in (CALLS, TORN):
+        try_some(calls, name, count, mode, _SAMPLE // 2)
 
 
 def plant(here: Here, bug: str) -> None:
@@ -68,7 +65,7 @@ def test_points_find(tmp_path: pathlib.Path, bug: str, name: str, finding: str) 
     with Bench(tmp_path, calls=True) as bench:
         bench.child.do(plant, bug)
         count = bench.prepare(name, Durability.FULL, CALLS)
-        for nth in range(count, 0, -1):
-            if finding in "\n".join(bench.try_point(CALLS, nth)[1]):
+        for point in bench.try_points(CALLS, list(range(count, 0, -1))):
+            if finding in "\n".join(point.findings):
                 return
     pytest.fail(f"nothing was found at {count} points")

@@ -183,11 +183,11 @@ class PowerCut:
                 _put(content, number, versions[-1])
         sizes = [len(file.content), *file.later_sizes]
         _resize(content, {"dropped": sizes[0], "kept": sizes[-1]}.get(manner, source.choice(sizes)))
-        _write(target, content)
+        write_with_holes(target, content)
 
 
-def _write(target: pathlib.Path, content: bytearray) -> None:
-    """Write a file, with holes where it is zero: most of a map is."""
+def write_with_holes(target: pathlib.Path, content: bytes | bytearray) -> None:
+    """Write a new file, with holes where it is zero: most of a map is."""
     view = memoryview(content)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
