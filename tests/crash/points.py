@@ -205,11 +205,14 @@ class Bench:
         return whole.count
 
     def try_points(self, mode: str, numbers: list[int], until: float = float("inf")) -> Iterator[Tried]:
-        """Cut the scenario off at one point after another, until a moment of the monotonic clock.
-
-        :raise AssertionError: what was left killed who judged it, or it hangs
-        """
+        """Cut the scenario off at one point after another, until a moment of the monotonic clock."""
         while numbers and time.monotonic() < until:
-            tried = self.child.do(try_points, mode, numbers[:_MOST], min(until, time.monotonic() + _AT_ONCE))
+            some = numbers[:_MOST]
+            try:
+                tried = self.child.do(try_points, mode, some, min(until, time.monotonic() + _AT_ONCE))
+            except AssertionError as error:
+                # What was left killed who judged it, or made it hang; nobody is left to go on.
+                yield Tried(some[0], False, findings=[f"this point, or one of the {len(some)} from there on: {error}"])
+                return
             yield from tried
             numbers = numbers[len(tried) :]

@@ -86,6 +86,8 @@ def _points(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
             home = stack.enter_context(memory(folder))
             benches[calls] = stack.enter_context(points.Bench(home, calls=calls))
         for number, (mode, name, durability) in enumerate(kinds):
+            if findings:
+                break
             bench = benches[mode != points.LINES]
             count = bench.prepare(name, durability, mode)
             until = time.monotonic() + (deadline - time.monotonic()) / (len(kinds) - number)

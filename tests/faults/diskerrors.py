@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from persipubsub import Durability, OpenError, StorageError, StorageFailedError, StorageFullError
-from tests.faults import powerloss
+from tests.faults import judging, powerloss
 from tests.faults.crew import Hand
 from tests.faults.powerloss import Faults
 from tests.faults.shim import SYNCS
@@ -31,6 +31,8 @@ KINDS = (
     Kind("short write, then no space", errno.ENOSPC, short=True),
 )
 OPERATIONS = 12
+#: Judges what power cuts leave; it ends with the process that lets calls fail.
+_judge = Hand(judging.another_boot)
 
 
 @dataclasses.dataclass
@@ -58,7 +60,7 @@ def run(folder: pathlib.Path, durability: Durability, seed: int, nth: int, kind:
     trial = Trial(faults.failed.name if faults.failed else "")
     trial.errors = [f"{type(error).__name__}: {error}" for error in life.errors]
     trial.findings.extend(_judge_errors(life.errors, kind, trial.call))
-    verdict = powerloss.cut_and_judge(life, folder, seed, cuts, after=faults.point)
+    verdict = powerloss.cut_and_judge(life, folder, seed, cuts, after=faults.point, judge_by=_judge)
     trial.cuts = verdict.cuts
     trial.findings.extend(verdict.findings)
     life.recorder.close()

@@ -4,6 +4,7 @@ Everything is compared by sectors at each recorded point, so stores into a map a
 recording the files can be rebuilt as a power cut at any point might leave them: ``tests.faults.powercut``.
 """
 
+import ctypes
 import dataclasses
 import fcntl
 import mmap
@@ -17,6 +18,13 @@ from tests.faults.shim import SYNCS, Before, Call, Refusal, Shim
 
 SECTOR = 512
 _CHUNK = 64 * SECTOR
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.memcmp.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.mmap.restype = ctypes.c_void_p
+_FAILED = ctypes.c_void_p(-1).value
 
 Tree = dict[int, dict[str, int]]
 """For every folder (by its number), the entries and their numbers."""
@@ -67,9 +75,8 @@ class Recorder:
         #: Kept open, so that no inode is given to another file; and because closing one drops its record locks.
         self._descriptors: dict[int, int] = {}
         self._others: list[int] = []
-        #: The latest map of each file: comparing reads no more than what it needs.
-        self._maps: dict[int, mmap.mmap] = {}
-        self._outgrown: list[mmap.mmap] = []
+        #: Where each file is mapped, and how long. Python's maps hold descriptors, and dropping these drops locks.
+        self._maps: dict[int, tuple[int, int]] = {}
         #: In pieces, so that what is the same is compared and no more.
         self._contents: dict[int, list[bytes]] = {}
         self._tree: Tree = {}
@@ -84,10 +91,10 @@ class Recorder:
 
     def close(self) -> None:
         """Close what is held, once nobody uses the files any more."""
-        for mapped in (*self._maps.values(), *self._outgrown):
-            mapped.close()
+        for at, length in self._maps.values():
+            if length:
+                _libc.munmap(at, length)
         self._maps.clear()
-        self._outgrown.clear()
         for descriptor in (*self._descriptors.values(), *self._others):
             os.close(descriptor)
         self._descriptors.clear()
@@ -171,33 +178,35 @@ class Recorder:
         self.points.append(Point(name, changes, folders, self.begun, self.done, self.calls))
 
     def _changed(self, number: int, descriptor: int) -> Change | None:
-        """Read a file, and return what is new in it; None if nothing is."""
+        """Look at a file, and return what is new in it; None if nothing is."""
         known = number in self._contents
         pieces = self._contents.setdefault(number, [])
-        size = os.fstat(descriptor).st_size
         before = sum(map(len, pieces))
-        content = self._content(number, descriptor, size)
+        size = os.fstat(descriptor).st_size
+        at = self._mapped(number, descriptor, size)
         sectors: list[tuple[int, bytes]] = []
         for index in range(-(-size // _CHUNK)):
-            piece = content[index * _CHUNK : (index + 1) * _CHUNK]
+            length = min(_CHUNK, size - index * _CHUNK)
             if index == len(pieces):
                 pieces.append(b"")
-            if piece != pieces[index]:
+            if len(pieces[index]) != length or _libc.memcmp(pieces[index], at + index * _CHUNK, length):
+                piece = ctypes.string_at(at + index * _CHUNK, length)
                 sectors.extend(_differing(index * _CHUNK, pieces[index], piece))
                 pieces[index] = piece
         del pieces[-(-size // _CHUNK) :]
         return Change(size, sectors) if sectors or size != before or not known else None
 
-    def _content(self, number: int, descriptor: int, size: int) -> mmap.mmap | bytes:
-        """Return what can be sliced for the content of a file."""
-        mapped = self._maps.get(number)
-        if mapped is None or len(mapped) != size:
-            if not size:
-                return b""
-            if mapped is not None:
-                self._outgrown.append(mapped)  # closing it would drop record locks of the file, too
-            mapped = self._maps[number] = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
-        return mapped
+    def _mapped(self, number: int, descriptor: int, size: int) -> int:
+        """Return where the content of a file is in memory: comparing it copies nothing."""
+        at, length = self._maps.get(number, (0, 0))
+        if length != size:
+            if length:
+                _libc.munmap(at, length)
+            at = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0) if size else 0
+            if at == _FAILED:
+                raise OSError(ctypes.get_errno(), "mmap")
+            self._maps[number] = (at, size)
+        return at
 
     def _scan(self, folder: str) -> Tree:
         entries: dict[str, int] = {}

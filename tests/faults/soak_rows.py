@@ -77,7 +77,7 @@ def _disk_errors(durability: Durability) -> Trial:
     def trial(work: pathlib.Path, seed: int, until: float) -> Outcome:
         outcome = Outcome(0, [])
         figures = {"power cuts afterwards": 0}
-        for what, one in diskerrors.sweep(work, durability, seed, 50, 8, until=until):
+        for what, one in diskerrors.sweep(work, durability, seed, 50, 4, until=until):
             outcome.trials += 1
             outcome.findings.extend(f"{what}: {finding}" for finding in one.findings)
             figures["power cuts afterwards"] += one.cuts
