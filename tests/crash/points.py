@@ -199,10 +199,11 @@ class Bench:
     def prepare(self, name: str, durability: Durability, mode: str) -> int:
         """Make ready for a scenario, run it whole, and return how many points it has."""
         self.child.do(prepare, self._folder, name, durability)
-        (whole,) = self.try_points(mode, [0])
-        assert whole.findings == []
-        assert whole.count > 0
-        return whole.count
+        # What is waited for takes more steps on a busy machine: the least is what comes each time.
+        whole = list(self.try_points(mode, [0, 0, 0]))
+        assert [found.findings for found in whole] == [[], [], []]
+        assert all(found.count > 0 for found in whole)
+        return min(found.count for found in whole)
 
     def try_points(self, mode: str, numbers: list[int], until: float = float("inf")) -> Iterator[Tried]:
         """Cut the scenario off at one point after another, until a moment of the monotonic clock."""
