@@ -200,7 +200,7 @@ ROWS = [
         "before a call that changes a file or a lock, and in the middle of a write",
         "what returned stands, nothing is half done, check clean, the queue gets on",
         _points,
-        share=4,
+        share=15,
         aim=40_000,
     ),
     Row(

@@ -162,7 +162,7 @@ ROWS = [
             _LOST[durability],
             repeat(_power_loss(durability, 60), largest=[_DEEPEST]),
             durability.value,
-            2.0,
+            2.5,
             20_000,
         )
         for durability in Durability
@@ -182,7 +182,7 @@ ROWS = [
         "the queue is what it was; what is made is there wholly, or not at all, and wholly once the call has returned",
         repeat(_care),
         "full, commit, process, one queue after another",
-        2.0,
+        0.5,
         aim=1_000,
     ),
     Row(
@@ -192,7 +192,7 @@ ROWS = [
         "left as it was",
         repeat(_salvage),
         "process",
-        1.5,
+        0.5,
         aim=1_000,
     ),
     Row(
@@ -211,6 +211,7 @@ ROWS = [
             "nothing is reported as stored that is not; errors of ours only",
             repeat(_disk_errors(durability)),
             durability.value,
+            3.5,
             aim=1_000,
         )
         for durability in Durability
@@ -221,6 +222,7 @@ ROWS = [
         "a clear error or what was sent; no signal, no hang; check tells",
         repeat(_damage),
         "process (the files are the same with all)",
+        share=1.5,
         aim=3_500,
     ),
     Row(
