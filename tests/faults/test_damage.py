@@ -10,6 +10,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 
+import lmdb
 import pytest
 
 from persipubsub import Durability, Environment, QueueDamagedError
@@ -153,4 +154,16 @@ def test_a_subscriber_whose_name_was_overwritten_is_found(queue_path: pathlib.Pa
         at = content.find(b"the-one", at + 1)
     data.write_bytes(content)
     with pytest.raises(QueueDamagedError, match="its record was overwritten"), Environment(queue_path) as env:
+        env.open_control()
+
+
+def test_a_subscriber_whose_sub_database_is_missing_is_found(queue_path: pathlib.Path) -> None:
+    """So it is where a power cut has left an older page of the subscribers' records."""
+    with Environment(queue_path) as env:
+        env.new_control({"a", "b"}, durability=Durability.PROCESS)
+        env.new_publisher().send(b"1")
+    with lmdb.open(str(queue_path), max_dbs=32) as raw, raw.begin(write=True) as txn:
+        txn.drop(raw.open_db(b"queue/b", txn, create=False))
+    (queue_path / files.SEAL).unlink()
+    with pytest.raises(QueueDamagedError, match="its sub-database is not there"), Environment(queue_path) as env:
         env.open_control()
