@@ -167,3 +167,13 @@ def test_a_subscriber_whose_sub_database_is_missing_is_found(queue_path: pathlib
     (queue_path / files.SEAL).unlink()
     with pytest.raises(QueueDamagedError, match="its sub-database is not there"), Environment(queue_path) as env:
         env.open_control()
+
+
+def test_settings_that_cannot_be_read_are_damage(queue_path: pathlib.Path) -> None:
+    with Environment(queue_path) as env:
+        env.new_control({"a"}, durability=Durability.PROCESS)
+    with lmdb.open(str(queue_path), max_dbs=32) as raw, raw.begin(write=True) as txn:
+        key = format.SETTING_PREFIX + b"durability"
+        txn.put(key, format.encode("procgss"), db=raw.open_db(format.QUEUE_DB, txn, create=False))
+    with pytest.raises(QueueDamagedError, match="a record cannot be read"), Environment(queue_path) as env:
+        env.open_control()
