@@ -162,7 +162,7 @@ ROWS = [
             _LOST[durability],
             repeat(_power_loss(durability, 60), largest=[_DEEPEST]),
             durability.value,
-            2.5,
+            3.5,
             20_000,
         )
         for durability in Durability
