@@ -5,10 +5,11 @@ import errno
 import pathlib
 import random
 import shutil
+import time
 from collections.abc import Iterator
 
 from persipubsub import Durability, OpenError, StorageError, StorageFailedError, StorageFullError
-from tests.faults import powerloss
+from tests.faults import judging, powerloss
 from tests.faults.crew import Hand
 from tests.faults.powerloss import Faults
 from tests.faults.shim import SYNCS
@@ -29,7 +30,9 @@ KINDS = (
     Kind("short write"),
     Kind("short write, then no space", errno.ENOSPC, short=True),
 )
-OPERATIONS = 25
+OPERATIONS = 12
+#: Judges what power cuts leave; it ends with the process that lets calls fail.
+_judge = Hand(judging.another_boot)
 
 
 @dataclasses.dataclass
@@ -57,7 +60,7 @@ def run(folder: pathlib.Path, durability: Durability, seed: int, nth: int, kind:
     trial = Trial(faults.failed.name if faults.failed else "")
     trial.errors = [f"{type(error).__name__}: {error}" for error in life.errors]
     trial.findings.extend(_judge_errors(life.errors, kind, trial.call))
-    verdict = powerloss.cut_and_judge(life, folder, seed, cuts, after=faults.point)
+    verdict = powerloss.cut_and_judge(life, folder, seed, cuts, after=faults.point, judge_by=_judge)
     trial.cuts = verdict.cuts
     trial.findings.extend(verdict.findings)
     life.recorder.close()
@@ -75,11 +78,19 @@ def _judge_errors(errors: list[Exception], kind: Kind, call: str) -> Iterator[st
 
 
 def sweep(
-    folder: pathlib.Path, durability: Durability, seed: int, trials: int, cuts: int, *, only_syncs: bool = False
+    folder: pathlib.Path,
+    durability: Durability,
+    seed: int,
+    trials: int,
+    cuts: int,
+    *,
+    only_syncs: bool = False,
+    until: float = float("inf"),
 ) -> Iterator[tuple[str, Trial]]:
     """Let random calls fail, each in a process of its own; yields what that was and what became of it.
 
     :param only_syncs: let nothing fail but LMDB's syncs, and these with an input/output error
+    :param until: a moment of the monotonic clock at which it ends
     """
     source = random.Random(seed)
     hand = Hand(bound=100)
@@ -87,6 +98,8 @@ def sweep(
     numbers, kinds = (syncs, KINDS[:1]) if only_syncs else (range(number), KINDS)
     try:
         for _ in range(trials):
+            if time.monotonic() > until:
+                return
             nth, kind = source.choice(numbers), source.choice(kinds)
             try:
                 trial = hand.do(run, folder, durability, seed, nth, kind, cuts)

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from tests.faults.recorder import SECTOR, Point, Recorder
 
 _PAGE = 4096 // SECTOR
+#: What becomes a hole in a file that is rebuilt.
+_ZEROS = bytes(16384)
 #: How what was not synced is chosen.
 MANNERS = ("dropped", "kept", "sectors", "pages", "beginning", "few missing")
 
@@ -24,8 +26,7 @@ MANNERS = ("dropped", "kept", "sectors", "pages", "beginning", "few missing")
 class _File:
     """A file on the disk: what is sure, and what else may be there."""
 
-    size: int = 0
-    sectors: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    content: bytearray = dataclasses.field(default_factory=bytearray)
     later_sizes: list[int] = dataclasses.field(default_factory=list)
     later: dict[int, list[bytes]] = dataclasses.field(default_factory=dict)
     #: What the system has forgotten to write.
@@ -38,20 +39,32 @@ class _File:
 
     def sync(self) -> None:
         for number, versions in self.later.items():
-            self.sectors[number] = versions[-1]
+            _put(self.content, number, versions[-1])
             self.forgotten.pop(number, None)
         self.later.clear()
-        self.size = self.later_sizes[-1] if self.later_sizes else self.size
+        if self.later_sizes:
+            _resize(self.content, self.later_sizes[-1])
         self.later_sizes.clear()
-        self.sectors = {number: data for number, data in self.sectors.items() if number * SECTOR < self.size}
 
     def sync_range(self, offset: int, size: int) -> None:
         for number in range(offset // SECTOR, (offset + size - 1) // SECTOR + 1):
             versions = self.later.pop(number, None)
             if versions:
-                self.sectors[number] = versions[-1]
+                _put(self.content, number, versions[-1])
                 self.forgotten.pop(number, None)
-        self.size = max(self.size, offset + size)
+        _resize(self.content, max(len(self.content), offset + size))
+
+
+def _resize(content: bytearray, size: int) -> None:
+    del content[size:]
+    content.extend(bytes(size - len(content)))
+
+
+def _put(content: bytearray, number: int, sector: bytes) -> None:
+    at = number * SECTOR
+    if len(content) < at:
+        _resize(content, at)
+    content[at : at + len(sector)] = sector
 
 
 @dataclasses.dataclass
@@ -148,7 +161,7 @@ class PowerCut:
                 self._build_file(self._files.get(entry, _File()), target / name, manner, source)
 
     def _build_file(self, file: _File, target: pathlib.Path, manner: str, source: random.Random) -> None:
-        sectors = dict(file.sectors)
+        content = file.content[:]
         later = dict(file.later)
         for number, versions in file.forgotten.items():
             later[number] = versions + later.get(number, [])
@@ -161,19 +174,26 @@ class PowerCut:
             if manner == "dropped":
                 continue
             if manner == "kept" or (manner == "pages" and pages[number // _PAGE]):
-                sectors[number] = versions[-1]
+                _put(content, number, versions[-1])
             elif manner == "sectors":
                 chosen = source.randrange(-1, len(versions))
                 if chosen >= 0:
-                    sectors[number] = versions[chosen]
+                    _put(content, number, versions[chosen])
             elif (manner == "beginning" and index < end) or (manner == "few missing" and number not in missing):
-                sectors[number] = versions[-1]
-        sizes = [file.size, *file.later_sizes]
-        size = {"dropped": sizes[0], "kept": sizes[-1]}.get(manner, source.choice(sizes))
-        with open(target, "wb") as stream:
-            for number, data in sectors.items():
-                if number * SECTOR < size and data.strip(b"\0"):
-                    stream.seek(number * SECTOR)
-                    stream.write(data[: size - number * SECTOR])
-            stream.truncate(size)
-        target.chmod(0o600)
+                _put(content, number, versions[-1])
+        sizes = [len(file.content), *file.later_sizes]
+        _resize(content, {"dropped": sizes[0], "kept": sizes[-1]}.get(manner, source.choice(sizes)))
+        write_with_holes(target, content)
+
+
+def write_with_holes(target: pathlib.Path, content: bytes | bytearray) -> None:
+    """Write a new file, with holes where it is zero: most of a map is."""
+    view = memoryview(content)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.truncate(descriptor, len(content))
+        for at in range(0, len(content), len(_ZEROS)):
+            if not _ZEROS.startswith(content[at : at + len(_ZEROS)]):
+                os.pwrite(descriptor, view[at : at + len(_ZEROS)], at)
+    finally:
+        os.close(descriptor)

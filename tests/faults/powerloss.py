@@ -1,14 +1,13 @@
 """A recorded life of a queue, power cuts all along it, and the judgement of what is left."""
 
 import dataclasses
-import functools
 import itertools
 import os
 import pathlib
 import random
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import lmdb
@@ -125,8 +124,8 @@ def lead(life: Life, root: pathlib.Path, recorder: Recording, seed: int, operati
                 if _attempt(life, deploy):
                     break
         held: list[Message[bytes]] = []
-        env = _open_again(life, env, held)
-        _note(life, env)
+        env, shot = _open_again(life, env, held)
+        _note(life, shot)
         for number in itertools.count():
             if number >= operations and not held:
                 break
@@ -135,17 +134,17 @@ def lead(life: Life, root: pathlib.Path, recorder: Recording, seed: int, operati
                     _attempt(life, held.pop().ack)
                 else:
                     _attempt(life, lambda env=env: _operation(env, source, held)())  # type: ignore[misc]
-                env = _open_again(life, env, held)
-            _note(life, env)
+                env, shot = _open_again(life, env, held)
+            _note(life, shot)
             if durability is Durability.PROCESS and not source.randrange(4):
                 with recorder.operation():
                     next(iter(opening._stores.values()))._sync()
-                    env = _open_again(life, env, held)
-                _note(life, env)
+                    env, shot = _open_again(life, env, held)
+                _note(life, shot)
         with recorder.operation():
             _attempt(life, env.close)
     with Environment(root / WHERE) as env:
-        _note(life, env)
+        _note(life, judging.snapshot(env))
 
 
 def _attempt(life: Life, work: Callable[[], object]) -> bool:
@@ -158,20 +157,21 @@ def _attempt(life: Life, work: Callable[[], object]) -> bool:
     return True
 
 
-def _open_again(life: Life, env: Environment, held: list[Message[bytes]]) -> Environment:
-    """Return an environment that can be used: another one if this has failed."""
+def _open_again(life: Life, env: Environment, held: list[Message[bytes]]) -> tuple[Environment, Snapshot]:
+    """Return an environment that can be used, another one if this has failed, and what the queue looks like."""
     for _ in range(5):
-        if _attempt(life, functools.partial(judging.snapshot, env)):
-            return env
+        try:
+            return env, judging.snapshot(env)
+        except Exception as error:  # noqa: BLE001 - it is judged later
+            life.errors.append(error)
         held.clear()
         _attempt(life, env.close)
         env = Environment(env.path)
     raise AssertionError(f"it fails again and again: {life.errors[-1]}")
 
 
-def _note(life: Life, env: Environment) -> None:
+def _note(life: Life, shot: Snapshot) -> None:
     """Keep what the queue looks like after the operation that has begun last."""
-    shot = judging.snapshot(env)
     life.snapshots.append(shot)
     life.sent.update(shot[3])
 
@@ -252,6 +252,7 @@ def cut_and_judge(
     *,
     enough: int = sys.maxsize,
     after: int = 0,
+    judge_by: Hand | None = None,
 ) -> Verdict:
     """Cut the power at random points of a life and judge what is left each time.
 
@@ -259,13 +260,14 @@ def cut_and_judge(
     :param until: a moment of the monotonic clock at which it ends
     :param enough: so many findings end it as well
     :param after: the first point at which it may be cut, counted in calls
+    :param judge_by: who judges, believing in another boot; one is made for it if there is none
     """
     source = random.Random(seed)
     verdict = Verdict()
     possible = [number for number, point in enumerate(life.recorder.points) if number and point.calls >= after]
     each = max(1, -(-states // len(possible)))
     chosen = dict.fromkeys(source.sample(possible, min(len(possible), states)), each)
-    with Hand(judging.another_boot) as hand:
+    with Hand(judging.another_boot) if judge_by is None else nullcontext(judge_by) as hand:
         for where, root in powercut.cuts(life.recorder, folder, chosen, source, until):
             verdict.cuts += 1
             verdict.findings += [f"{where}: {found}" for found in judge(life, where, root / WHERE, hand, verdict)]

@@ -10,6 +10,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 
+import lmdb
 import pytest
 
 from persipubsub import Durability, Environment, QueueDamagedError
@@ -22,14 +23,9 @@ from tests.process.support import Children
 SEEDS = 40
 
 
-def quietly() -> None:
-    """Let what commands print go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 @pytest.fixture
 def hand() -> Iterator[Hand]:
-    hand = Hand(quietly)
+    hand = Hand(damage.prepare)
     yield hand
     hand.end()
 
@@ -158,4 +154,26 @@ def test_a_subscriber_whose_name_was_overwritten_is_found(queue_path: pathlib.Pa
         at = content.find(b"the-one", at + 1)
     data.write_bytes(content)
     with pytest.raises(QueueDamagedError, match="its record was overwritten"), Environment(queue_path) as env:
+        env.open_control()
+
+
+def test_a_subscriber_whose_sub_database_is_missing_is_found(queue_path: pathlib.Path) -> None:
+    """So it is where a power cut has left an older page of the subscribers' records."""
+    with Environment(queue_path) as env:
+        env.new_control({"a", "b"}, durability=Durability.PROCESS)
+        env.new_publisher().send(b"1")
+    with lmdb.open(str(queue_path), max_dbs=32) as raw, raw.begin(write=True) as txn:
+        txn.drop(raw.open_db(b"queue/b", txn, create=False))
+    (queue_path / files.SEAL).unlink()
+    with pytest.raises(QueueDamagedError, match="its sub-database is not there"), Environment(queue_path) as env:
+        env.open_control()
+
+
+def test_settings_that_cannot_be_read_are_damage(queue_path: pathlib.Path) -> None:
+    with Environment(queue_path) as env:
+        env.new_control({"a"}, durability=Durability.PROCESS)
+    with lmdb.open(str(queue_path), max_dbs=32) as raw, raw.begin(write=True) as txn:
+        key = format.SETTING_PREFIX + b"durability"
+        txn.put(key, format.encode("procgss"), db=raw.open_db(format.QUEUE_DB, txn, create=False))
+    with pytest.raises(QueueDamagedError, match="a record cannot be read"), Environment(queue_path) as env:
         env.open_control()

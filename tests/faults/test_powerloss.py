@@ -23,11 +23,12 @@ CUTS = {Durability.FULL: 150, Durability.COMMIT: 150, Durability.PROCESS: 200}
 
 
 def judge(
-    folder: pathlib.Path, durability: Durability, cuts: int, operations: int = 40, enough: int = 1000
+    folder: pathlib.Path, durability: Durability, cuts: int, operations: int = 40, enough: int = 1000, seed: int = 1
 ) -> powerloss.Verdict:
-    life = powerloss.live(folder / "life", durability, 1, operations)
+    life = powerloss.live(folder / "life", durability, seed, operations)
     verdict = powerloss.cut_and_judge(life, folder, 2, cuts, enough=enough)
     life.recorder.close()
+    shutil.rmtree(folder / "life")
     return verdict
 
 
@@ -83,8 +84,8 @@ def test_trust_without_a_look_is_seen(memory: pathlib.Path, monkeypatch: pytest.
         monkeypatch.setattr(trust, "check", lambda store: [])
     else:
         monkeypatch.setattr(doubt, "note_boot", lambda path: None)
-    verdict = judge(memory, Durability.PROCESS, 1500, enough=1)
-    assert verdict.findings
+    # Not every life comes to a moment at which it matters.
+    assert any(judge(memory, Durability.PROCESS, 500, enough=1, seed=seed).findings for seed in range(1, 11))
 
 
 # -- the simulation itself -----------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ def run_row(row: Row, seed: int, seconds: float, folder: pathlib.Path, grace: fl
             process.wait()
     if result.exists():
         return Outcome(**json.loads(result.read_text()))
-    last = transcript.read_text(errors="replace").strip().splitlines()[-_MOST_SHOWN:]
+    # One finding less: what is shown has to end with the error.
+    last = transcript.read_text(errors="replace").strip().splitlines()[1 - _MOST_SHOWN :]
     return Outcome(0, [ended, *last])
 
 

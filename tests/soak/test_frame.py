@@ -11,6 +11,7 @@ import pytest
 from tests.soak import __main__ as soak
 from tests.soak import machine, registry
 from tests.soak.protocol import Outcome, Row, percentile
+from tests.soak.repeating import repeat
 
 
 def good(seed: int, seconds: float, folder: pathlib.Path) -> Outcome:
@@ -112,6 +113,23 @@ def test_what_tries_nothing_does_not_stand(rows: pathlib.Path) -> None:
 def test_rows_of_the_project_are_found() -> None:
     found = registry.rows()
     assert all(row.id == name and row.meaning and row.target for name, row in found.items())
+
+
+def test_trials_are_repeated_and_added_up(tmp_path: pathlib.Path) -> None:
+    seeds: list[int] = []
+
+    def trial(work: pathlib.Path, seed: int, until: float) -> Outcome:
+        assert list(work.iterdir()) == []
+        (work / "left").touch()
+        seeds.append(seed)
+        return Outcome(2, ["lost"] if seed > 6 else [], {"lives": 1, "deepest": -seed})
+
+    run = repeat(trial, largest=["deepest"], enough=2)
+    outcome = run(5, 60, tmp_path)
+    assert seeds == [5, 6, 7, 8]
+    assert outcome == Outcome(8, ["seed 7: lost", "seed 8: lost"], {"lives": 4, "deepest": -5})
+    assert list(tmp_path.iterdir()) == []
+    assert run(1, 0, tmp_path) == Outcome(0, [])
 
 
 def test_percentile() -> None:

@@ -291,6 +291,8 @@ class Writer:
             except lmdb.Error as error:
                 mendings += 1
                 self._mend(error, mendings, sum(job.payload for job in running))
+            except UNREADABLE as error:
+                raise unreadable(error, self._store.path) from error
             if work is not None:
                 break
             running = [job for job in jobs if job.error is None]
