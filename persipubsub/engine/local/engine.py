@@ -161,7 +161,12 @@ class LocalEngine:
     def put(self, entries: Sequence[Entry]) -> list[int]:
         """Store messages."""
         publication = Publication(entries, self._store)
-        return self._store.write(publication.put, payload=publication.size, post=partial(sending, publication))
+        return self._store.write(
+            publication.put,
+            payload=publication.size,
+            large=publication.large,
+            post=partial(sending, publication),
+        )
 
     def put_each(self, batches: Sequence[Sequence[Entry]]) -> list[list[int] | Exception]:
         """Store several callers' batches in one transaction."""
@@ -172,7 +177,15 @@ class LocalEngine:
             except MessageTooLargeError as error:
                 jobs.append(error)
                 continue
-            jobs.append(Job(publication.put, publication.size, makes_room=False, post=partial(sending, publication)))
+            jobs.append(
+                Job(
+                    publication.put,
+                    publication.size,
+                    makes_room=False,
+                    post=partial(sending, publication),
+                    large=publication.large,
+                )
+            )
         self._store.writer.write_together([job for job in jobs if isinstance(job, Job)])
         return [(job.error or job.result or []) if isinstance(job, Job) else job for job in jobs]
 
@@ -193,7 +206,7 @@ class LocalEngine:
                 publication.put(work)
 
             if publication:
-                self._store.write(settle_and_publish, payload=publication.size)
+                self._store.write(settle_and_publish, payload=publication.size, large=publication.large)
             else:
                 self._store.write(settling.run, makes_room=True, post=lambda: settling)
         finally:

@@ -28,6 +28,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     post: Callable[[], Operation] | None = None
     #: Asked right before the commit whether it is still wanted.
     stands: Callable[[], bool] | None = None
+    #: Bytes of those payloads whose pages are to be in memory before they are stored; see ``Space.touch``.
+    large: int = 0
     result: T | None = None
     error: Exception | None = None
     done: bool = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from persipubsub.engine import events
 from persipubsub.engine.local import blocks, doom, format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
+from persipubsub.engine.local.space import LARGE
 from persipubsub.engine.local.work import Work, put_all
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError, QueueFullError
@@ -24,7 +25,7 @@ _AGEING = 4
 class Publication:
     """Messages on their way into a transaction: what can be computed before, is."""
 
-    __slots__ = ("digests", "entries", "size")
+    __slots__ = ("digests", "entries", "large", "size")
 
     def __init__(self, entries: Sequence[Entry], store: Store | None = None) -> None:
         """Compute the digests of the payloads, which takes time for large ones.
@@ -35,8 +36,8 @@ class Publication:
         self.entries = entries
         most = sys.maxsize if store is None else store.largest_known
         self.digests: list[int] = []
-        #: Bytes of payload.
-        self.size = 0
+        #: Bytes of payload, and of those payloads that are large.
+        self.size = self.large = 0
         for entry in entries:
             if entry.size > most and store is not None:
                 most = store.largest_payload()
@@ -44,6 +45,8 @@ class Publication:
                     raise _too_large(entry, store, most)
             self.digests.append(format.payload_digest(entry.data))
             self.size += entry.size
+            if entry.size >= LARGE:
+                self.large += entry.size
 
     def __bool__(self) -> bool:
         return bool(self.digests)

@@ -20,7 +20,6 @@ from persipubsub.engine.local import doom
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.operations import Operation
 from persipubsub.engine.local.sharing import Sharing, WithdrawnError
-from persipubsub.engine.local.space import LARGE
 from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
@@ -59,6 +58,7 @@ class Writer:
         operation: Callable[[Work], T],
         *,
         payload: int = 0,
+        large: int = 0,
         makes_room: bool = False,
         undo: Callable[[T], object] | None = None,
         post: Callable[[], Operation] | None = None,
@@ -69,13 +69,14 @@ class Writer:
         if the calling thread is interrupted after the commit and never gets the result.
 
         :param payload: bytes that will be stored
+        :param large: how many of those are of large payloads
         :param makes_room: the operation may use the reserve of a full disk
         :param post: gives the operation as something that another process can carry out, if it can
         :raise QueueBusyError: another process keeps the write lock for longer than ``lock_timeout``
         :raise StorageFullError: no space is left on the disk
         :raise PersipubsubError: what the operation raises; nothing of it is committed then
         """
-        job = Job(operation, payload, makes_room, post)
+        job = Job(operation, payload, makes_room, post, large=large)
         turn = self.turn
         me = turn.check()
         try:
@@ -321,9 +322,10 @@ class Writer:
     def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""
         store = self._store
-        payload, makes_room = 0, True
+        payload, large, makes_room = 0, 0, True
         for job in jobs:
             payload += job.payload
+            large += job.large
             makes_room = makes_room and job.makes_room
         number = 0
         opened: list[bytes] = []
@@ -336,8 +338,8 @@ class Writer:
                 store.reserve(payload, makes_room)
                 txn = store.begin_writing()
                 number = txn.id()
-            if payload >= LARGE:
-                store.space.touch(store.env, payload)
+            if large:
+                store.space.touch(store.env, large)
             opened = store.handles.opened_in(txn)
             recent, store.recent = store.recent, None
             if recent is not None and recent.number + 1 == number:
