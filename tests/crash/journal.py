@@ -22,9 +22,9 @@ class Journal:
         self._descriptor = os.open(folder / f"{process}{SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, event: str, **facts: Any) -> None:
-        """Append an event in one piece, and sync."""
-        facts.update(event=event, moment=time.monotonic_ns())
-        os.write(self._descriptor, (json.dumps(facts) + "\n").encode())
+        """Append an event in one piece, and sync; its moment is now, unless ``facts`` say which."""
+        line = {"moment": time.monotonic_ns(), **facts, "event": event}
+        os.write(self._descriptor, (json.dumps(line) + "\n").encode())
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:

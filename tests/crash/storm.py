@@ -20,6 +20,8 @@ from tests.soak.protocol import percentile
 _LATEST = 40
 #: How many of those who are killed from outside might still have come to their points.
 _SPOILT = 0.3
+#: Messages that are sent for each kill, at least: on a slow machine nobody would live long enough to do anything.
+_WORK = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +140,10 @@ class Storm:
 
     def _end(self, place: Place) -> None:
         """Kill a process, unless it has killed itself."""
+        # Until when it surely lived: it may kill itself while this one looks, or waits for the processor.
+        moment = time.monotonic_ns()
         if place.child.is_busy():
-            self._journal.write("killing", process=place.process)
+            self._journal.write("killing", process=place.process, moment=moment)
         place.child.kill()
         self._note_end(place)
 
@@ -180,10 +184,13 @@ class Storm:
             if not victims:
                 victims = [self._choose_victim()]
                 self._end(victims[0])
-            for place in victims:
-                self.kills += 1
-                self._places[self._places.index(place)] = self._begin(place.role, place.arguments)
+            self._replace(victims)
             self._check()
+
+    def _replace(self, dead: Sequence[Place]) -> None:
+        for place in dead:
+            self.kills += 1
+            self._places[self._places.index(place)] = self._begin(place.role, place.arguments)
 
     def _choose_victim(self) -> Place:
         pointless = [place for place in self._places if place.point is None]
@@ -192,7 +199,18 @@ class Storm:
         return self._source.choice(pointless)
 
     def _wait(self, seconds: float) -> None:
-        eventually(lambda: not all(place.child.is_busy() for place in self._places), seconds)
+        """Wait for so long, and until something was done; or until somebody has come to his end."""
+        until, enough = time.monotonic() + seconds, _WORK * self.kills
+        eventually(
+            lambda: self._somebody_ended() or (time.monotonic() >= until and self._published() >= enough),
+            seconds + self._weather.patience / 2,
+        )
+
+    def _somebody_ended(self) -> bool:
+        return not all(place.child.is_busy() for place in self._places)
+
+    def _published(self) -> int:
+        return self.control.statistics().published
 
     def _check(self) -> None:
         self.findings += [f"after {self.kills} kills: {finding}" for finding in self.control.check()]
@@ -211,13 +229,9 @@ class Storm:
         self._end_role("publisher", "grower", "admin")
         roles.remove_guests(self.env)
         began = time.monotonic()
-        while self._lag() and time.monotonic() < began + self._weather.patience:
-            for place in [place for place in self._places if self._look_after(place)]:
-                self.kills += 1
-                self._places[self._places.index(place)] = self._begin(place.role, place.arguments)
-            time.sleep(0.01)
+        drained = eventually(self._is_drained, self._weather.patience)
         self.drained_in = time.monotonic() - began
-        if self._lag():
+        if not drained:
             self.findings.append(f"stuck: {self._lag()} deliveries are left after {self._weather.patience:g} s")
         self._end_role("consumer")
         self._check()
@@ -226,6 +240,10 @@ class Storm:
         self._account(verdict)
         self.env.close()
         return verdict
+
+    def _is_drained(self) -> bool:
+        self._replace([place for place in self._places if self._look_after(place)])
+        return not self._lag()
 
     def _lag(self) -> int:
         return sum(subscriber.lag for subscriber in self.control.statistics().subscribers)

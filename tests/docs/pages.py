@@ -22,15 +22,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.process.support import BOUND, eventually
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-#: Seconds within which any output that a page shows must come.
-BOUND = 100.0
 #: Languages that may be shown without being run or written.
 SHOWN_ONLY = {"text", "none", "ini", "toml", "c", "nginx", "yaml", "docker", "sql"}
 _OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -139,24 +138,28 @@ class Terminal:
 
     def _expect(self, mark: str | None, wanted: str, where: str) -> None:
         """Wait for the output of a command; if it has to end (``mark``), for that too."""
-        checker = doctest.OutputChecker()
-        deadline = time.monotonic() + BOUND
-        while True:
+        output = ""
+
+        def is_over() -> bool:
+            nonlocal output
             output = self._output.read_bytes()[self._seen :].decode()
-            # Marks of commands that went on before and ended meanwhile are no output.
-            said = re.sub(r"\0end \d+ of \d+: \d+\n", "", output.partition(mark)[0] if mark else output)
-            matches = checker.check_output(wanted.strip() + "\n", said.strip() + "\n", _OPTIONS)
-            if mark is not None and f"{mark}0\n" in output and matches:
-                self._seen += output.encode().index(mark.encode()) + len(f"{mark}0\n")
-                return
-            if mark is None and matches:
-                self._seen += len(output.encode())
-                return
-            ended = mark is not None and re.search(re.escape(mark) + r"\d+\n", output)
-            if ended or time.monotonic() > deadline:
-                outcome = "ended" if ended else f"did not get there in {BOUND:g} s"
-                raise AssertionError(f"{where}\n{outcome}; the page shows:\n{wanted}\nbut it printed:\n{output}")
-            time.sleep(0.005)
+            ended = mark is not None and re.search(re.escape(mark) + r"\d+\n", output) is not None
+            return ended or _is_met(mark, wanted, output)
+
+        eventually(is_over)
+        if not _is_met(mark, wanted, output):
+            raise AssertionError(
+                f"{where}\nafter {BOUND:g} s, or its end; the page shows:\n{wanted}\nbut it printed:\n{output}"
+            )
+        self._seen += len(output.encode()) if mark is None else output.encode().index(mark.encode()) + len(f"{mark}0\n")
+
+
+def _is_met(mark: str | None, wanted: str, output: str) -> bool:
+    """Tell whether the output is what was wanted, and the command ended well if it has to end."""
+    # Marks of commands that went on before and ended meanwhile are no output.
+    said = re.sub(r"\0end \d+ of \d+: \d+\n", "", output.partition(mark)[0] if mark else output)
+    matches = doctest.OutputChecker().check_output(wanted.strip() + "\n", said.strip() + "\n", _OPTIONS)
+    return matches and (mark is None or f"{mark}0\n" in output)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import msgspec
 
-from persipubsub import Durability, Environment, LeaseLostError, QueueError
+from persipubsub import Control, Durability, Environment, LeaseLostError, QueueError
 from tests.jetstream import network
 from tests.jetstream.servers import Cluster, Server
+from tests.process.support import eventually
 
 ACK_WAIT = 3.0
 #: Seconds that may pass without progress once the servers are at peace; what is there then is stuck.
@@ -91,7 +92,7 @@ class Storm:
             number = 0
             while not self.over.is_set():
                 if len(self.confirmed) - len(self.handled) > BACKLOG:
-                    time.sleep(0.01)
+                    self.over.wait(0.01)
                     continue
                 payloads = [b"%d-%d" % (name, number + each) for each in range(1 if number % 3 else 5)]
                 number += len(payloads)
@@ -166,6 +167,22 @@ class Storm:
         victim.host.heal()
 
 
+def drain(control: Control) -> int:
+    """Wait until nothing is left, as long as there is any progress; return what is left."""
+
+    def lag() -> int:
+        return control.statistics().subscribers[0].lag
+
+    left = lag()
+
+    def is_less() -> bool:
+        return lag() < left
+
+    while left and eventually(is_less, DRAIN):
+        left = lag()
+    return left
+
+
 def run(
     cluster: Cluster, seed: int, kills: int, partitions: int, queue: str = "storm", seconds: float = float("inf")
 ) -> Verdict:
@@ -185,14 +202,7 @@ def run(
             thread.join()
     with Environment(storm.url) as environment:
         control = environment.open_control()
-        lowest, deadline = float("inf"), 0.0
-        while lag := control.statistics().subscribers[0].lag:
-            if lag < lowest:
-                lowest, deadline = lag, time.monotonic() + DRAIN
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.1)
-        verdict.stuck = lag
+        verdict.stuck = drain(control)
         storm.drained.set()
         for thread in consumers:
             thread.join()

@@ -18,7 +18,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 #: Handlers as a program has them: they write down what they did; a message may ask for more.
 HANDLERS = """
-import asyncio, os, pathlib, time
+import asyncio, os, pathlib
+
+from tests.process.support import wait_until
 
 def note(what):
     with open("notes", "a") as stream:
@@ -28,8 +30,7 @@ def handle(message):
     text = message.data.decode()
     note(f"began {text}")
     if text == "wait":
-        while not pathlib.Path("go").exists():
-            time.sleep(0.001)
+        wait_until(pathlib.Path("go").exists, "it may go on")
     if text == "die" and message.delivery_count == 1:
         os._exit(3)
     note(f"ended {text}")

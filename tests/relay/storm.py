@@ -81,8 +81,8 @@ class Storm:
                         break
                     except PersipubsubError:
                         numbers = range(self.published, numbers.stop)
-                        time.sleep(0.05)
-                time.sleep(dice.uniform(0.0, 0.01))
+                        self.done.wait(0.05)
+                self.over.wait(dice.uniform(0.0, 0.01))
 
     def consume(self) -> None:
         """Consume until everything is there."""
@@ -95,7 +95,7 @@ class Storm:
                         self.arrived[message.id] = (int(message.data), steps_of(message.headers)[-1].id)
                         message.ack()
                 except PersipubsubError:
-                    time.sleep(0.05)
+                    self.done.wait(0.05)
 
     def run(self, kills: int, disturb: Callable[[random.Random], None] | None = None) -> Verdict:
         """Kill relays; before each kill ``disturb`` may do something else."""
