@@ -45,7 +45,8 @@ class Job(Generic[T]):
         self.kept = kept
         self.entries: Sequence[Entry] | None = None
         self.future: asyncio.Future[None] | None = None
-        self.result: T | None = None
+        #: There is one as soon as it is done without an error.
+        self.result: T = None  # type: ignore[assignment]
         self.error: BaseException | None = None
         self.done = False
         self.abandoned = False
@@ -126,7 +127,7 @@ class Thread:
             finally:
                 # The traceback holds this frame: without this they would keep each other, and the job, alive.
                 del job
-        return job.result  # type: ignore[return-value]  # there is one if there is no error
+        return job.result
 
     def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         with self._lock:

@@ -7,6 +7,9 @@ import msgspec
 from persipubsub.errors import PositionError, QueueNotFoundError, SettingsMismatchError, UnknownSubscriberError
 from persipubsub.limits import SubscriberSettings
 
+#: Subscribers that an error lists, at most.
+_MOST_NAMED = 20
+
 
 def not_found(location: str) -> QueueNotFoundError:
     """Return the error for a location where nothing is deployed."""
@@ -16,25 +19,33 @@ def not_found(location: str) -> QueueNotFoundError:
     )
 
 
-def unknown_subscriber(identifier: str, known: Iterable[str]) -> UnknownSubscriberError:
-    """Return the error about a subscriber that a queue does not have."""
-    names = ", ".join(map(repr, sorted(known))) or "none"
+def unknown_subscriber(identifier: str, known: Iterable[str], queue: str = "The queue") -> UnknownSubscriberError:
+    """Return the error about a subscriber that a queue does not have.
+
+    :param queue: what the message calls the queue, at the beginning of a sentence
+    """
+    names = sorted(known)
+    listed = ", ".join(map(repr, names[:_MOST_NAMED])) or "none at all"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return UnknownSubscriberError(
-        f"The queue has no subscriber {identifier!r} (it has: {names}); add it with Control.add_subscriber."
+        f"{queue} has no subscriber {identifier!r}; it has {listed}{more}. Add it with Control.add_subscriber()."
     )
 
 
-def check_same(identifier: str, stored: SubscriberSettings, asked: SubscriberSettings) -> None:
+def check_same(
+    identifier: str, stored: SubscriberSettings, asked: SubscriberSettings, queue: str = "the queue"
+) -> None:
     """Compare the settings of a subscriber with those that it is to be added with.
 
+    :param queue: what the message calls the queue
     :raise SettingsMismatchError: names the differences
     """
     old, new = msgspec.structs.asdict(stored), msgspec.structs.asdict(asked)
     different = [f"{name} is {old[name]!r}, not {new[name]!r}" for name in old if old[name] != new[name]]
     if different:
         raise SettingsMismatchError(
-            f"The subscriber {identifier!r} exists with other settings: {'; '.join(different)}. Change it with "
-            "Control, or remove it first."
+            f"Subscriber {identifier!r} of {queue} exists with other settings: {', '.join(different)}. Change it with "
+            "Control.configure_subscriber(), or remove it first."
         )
 
 
@@ -45,14 +56,15 @@ def check_ephemeral(identifier: str, stored: SubscriberSettings, asked: Subscrib
     """
     if asked.ephemeral != stored.ephemeral:
         raise SettingsMismatchError(
-            f"The subscriber {identifier!r} is {'' if stored.ephemeral else 'not '}ephemeral for good; remove it and "
-            "add it anew."
+            f"Subscriber {identifier!r} cannot become {'' if asked.ephemeral else 'not '}ephemeral; remove it, and add "
+            "it anew."
         )
 
 
-def check_position(position: object, first: int, following: int) -> int:
+def check_position(position: object, first: int, following: int, queue: str = "The queue") -> int:
     """Return ``position`` if a subscriber can stand there.
 
+    :param queue: what the message calls the queue, at the beginning of a sentence
     :param first: the oldest id that is retained
     :param following: the id that the next message gets
     :raise PositionError: it cannot
@@ -61,7 +73,7 @@ def check_position(position: object, first: int, following: int) -> int:
         raise PositionError(f"A position is 'first', 'latest' or a message id, not {position!r}.")
     if not first <= position <= following:
         raise PositionError(
-            f"The queue retains no message {position}; choose an id from {first} (the oldest) to {following} (the next "
+            f"{queue} retains no message {position}; choose an id from {first} (the oldest) to {following} (the next "
             "message)."
         )
     return position

@@ -30,7 +30,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     stands: Callable[[], bool] | None = None
     #: Bytes of those payloads whose pages are to be in memory before they are stored; see ``Space.touch``.
     large: int = 0
-    result: T | None = None
+    #: There is one as soon as it is done without an error.
+    result: T = None  # type: ignore[assignment]
     error: Exception | None = None
     done: bool = False
     #: Held while its thread waits; released when the job is done, or when that thread should look for itself.

@@ -1,14 +1,12 @@
 """The subscribers of a queue: adding, changing and removing them, and those that vanish with their owner."""
 
+from persipubsub.engine import refusals
 from persipubsub.engine.base import Start
 from persipubsub.engine.local import format, prune
 from persipubsub.engine.local.format import Subscriber
 from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.work import Work
-from persipubsub.errors import PositionError, SettingsMismatchError, UnknownSubscriberError
 from persipubsub.limits import SubscriberSettings
-
-_MOST_NAMED = 20
 
 
 def read(work: Work, identifier: str) -> Subscriber:
@@ -28,19 +26,10 @@ def find(work: Work, identifier: str) -> tuple[bytes, Subscriber]:
     if found is None:
         record = work.txn.get(identifier.encode(), None, work.subscribers)
         if record is None:
-            raise unknown(work.store.path, identifier, names(work))
+            raise refusals.unknown_subscriber(identifier, names(work), f"Queue {work.store.path}")
         stored = bytes(record)
         found = work.known[identifier] = stored, format.decode_subscriber(stored)
     return found
-
-
-def unknown(path: object, identifier: str, known: list[str]) -> UnknownSubscriberError:
-    """Return the error for a subscriber that does not exist."""
-    listed = ", ".join(repr(name) for name in known[:_MOST_NAMED]) or "none at all"
-    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
-    return UnknownSubscriberError(
-        f"Queue {path} has no subscriber {identifier!r}; it has {listed}{more}. Add it with Control.add_subscriber()."
-    )
 
 
 def write(work: Work, identifier: str, record: Subscriber) -> None:
@@ -76,17 +65,12 @@ def bounds(work: Work) -> tuple[int, int]:
     return (messages.id if messages.at(0) else work.state.next_id), work.state.next_id
 
 
-def check_position(work: Work, position: int) -> None:
-    """Check that a position is retained.
+def check_position(work: Work, position: object) -> int:
+    """Return ``position`` if a subscriber can stand there.
 
-    :raise PositionError: it is not
+    :raise PositionError: it cannot
     """
-    first, following = bounds(work)
-    if not first <= position <= following:
-        raise PositionError(
-            f"Queue {work.store.path} cannot go to message {position}: it retains {first} to {following - 1}, "
-            f"and {following} comes next."
-        )
+    return refusals.check_position(position, *bounds(work), f"Queue {work.store.path}")
 
 
 def add(work: Work, identifier: str, settings: SubscriberSettings, start: Start, owner: int | None) -> None:
@@ -98,21 +82,18 @@ def add(work: Work, identifier: str, settings: SubscriberSettings, start: Start,
     key = identifier.encode()
     existing = work.txn.get(key, db=work.subscribers)
     if existing is not None:
-        stored = settings_of(format.decode_subscriber(existing))
-        if stored != settings:
-            differing = [name for name in stored.__struct_fields__ if getattr(stored, name) != getattr(settings, name)]
-            raise SettingsMismatchError(
-                f"Subscriber {identifier!r} of queue {work.store.path} exists with other settings: "
-                + ", ".join(
-                    f"{name} is {getattr(stored, name)!r}, not {getattr(settings, name)!r}" for name in differing
-                )
-                + ". Change it with Control.configure_subscriber(), or remove it first."
-            )
+        refusals.check_same(
+            identifier, settings_of(format.decode_subscriber(existing)), settings, f"queue {work.store.path}"
+        )
         return
     state = work.state
     first, following = bounds(work)
-    position = {"first": first, "latest": following}.get(start, -1) if isinstance(start, str) else start
-    check_position(work, position)
+    if start == "first":
+        position = first
+    elif start == "latest":
+        position = following
+    else:
+        position = check_position(work, start)
     state.epoch += 1
     record = Subscriber(
         state.next_number,
@@ -142,10 +123,7 @@ def configure(work: Work, identifier: str, settings: SubscriberSettings) -> None
     :raise SettingsMismatchError: ``ephemeral`` differs
     """
     record = read(work, identifier)
-    if (record.ephemeral is not None) != settings.ephemeral:
-        raise SettingsMismatchError(
-            f"Subscriber {identifier!r} cannot become {'' if settings.ephemeral else 'not '}ephemeral; remove it first."
-        )
+    refusals.check_ephemeral(identifier, settings_of(record), settings)
     _apply(record, settings)
     write(work, identifier, record)
 

@@ -66,9 +66,7 @@ class Carried(msgspec.Struct):
         if stored is not None:
             self.answer = stored
             return
-        results: list[Any] = []
-        for operation in _questions.decode(self.question.body):
-            results.append(operation.run(work))
+        results = [operation.run(work) for operation in _questions.decode(self.question.body)]
         answer = _answer(results, _SMALL)
         if len(answer) > posts.LONGEST:
             answer = _answer(results, 0)

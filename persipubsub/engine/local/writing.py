@@ -101,7 +101,7 @@ class Writer:
             self._log_events()
         if job.error is not None:
             raise job.error
-        return job.result  # type: ignore[return-value]  # there is one if there is no error
+        return job.result
 
     def write_together(self, jobs: Sequence[Job[Any]]) -> None:
         """Carry several jobs of one thread as ``write`` does; each has its result or its error then."""
@@ -133,7 +133,7 @@ class Writer:
             self._log_events()
         if job.error is not None:
             raise job.error
-        return job.result  # type: ignore[return-value]  # there is one if there is no error
+        return job.result
 
     def rehearse(self, operation: Callable[[Work], T]) -> T:
         """Run ``operation`` in a write transaction that is not committed."""
@@ -185,7 +185,7 @@ class Writer:
         with self.turn:  # whoever carries it is done by then
             pass
         if job.done and job.error is None and undo is not None:
-            undo(job.result)  # type: ignore[arg-type]  # there is one if there is no error
+            undo(job.result)
 
     def _lead(self) -> None:
         """Carry all waiting jobs; the caller has the turn."""
