@@ -10,6 +10,7 @@ import pytest
 
 from persipubsub import Draft, Durability, Environment
 from persipubsub.engine.local import files, posts
+from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.sharing import Carried, Sharing
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
@@ -62,6 +63,10 @@ def lead_after(here: Here, asked: int, where: str = "nowhere") -> int:
         setattr(Work, "finish", die)  # noqa: B010
     elif where == "after the commit":
         setattr(Sharing, "note_commit", die)  # noqa: B010
+    elif where == "before the wake-up":
+        setattr(Bells, "ring", die)  # noqa: B010
+    elif where == "after the answers":
+        setattr(Sharing, "ring_next", die)  # noqa: B010
     elif where == "between the answers":
         answer = Sharing.answer
         answered: list[Carried] = []
@@ -118,6 +123,24 @@ def test_a_leader_that_dies_loses_and_doubles_nothing(path: pathlib.Path, childr
         stored = {message.id: message.data for message in env.browse()}
         assert [stored[message_id] for message_id in ids] == [b"of 0", b"of 1", b"of 2"]
         assert env.open_control().statistics().published == len(stored)
+
+
+@pytest.mark.parametrize("where", ["before the wake-up", "after the commit", "after the answers"])
+def test_a_leader_that_dies_leaves_nobody_asleep(path: pathlib.Path, children: Children, where: str) -> None:
+    sleeper = children.new()
+    sleeper.do(support.be_patient)
+    sleeper.do(support.open_subscriber, path)
+    leader, other = [publisher(children, path) for _ in range(2)]
+    sleeper.start(support.get_and_ack, None)
+    support.wait_until_asleep(sleeper, path)
+    leader.start(lead_after, 1, where)
+    assert leader.told() == "has the lock"
+    other.start(support.send, b"of the other")
+    assert leader.ended() == -signal.SIGKILL
+    assert other.returned() == 2
+    data, _, _ = sleeper.returned()
+    assert data == b"of the leader"
+    assert sleeper.do(support.get_and_ack, None)[0] == b"of the other"
 
 
 def test_one_that_dies_after_posting_does_no_harm(path: pathlib.Path, children: Children) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from persipubsub.engine.local import format, locks, posts
-from persipubsub.engine.local.board import Slots
+from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM, Slots
 from persipubsub.engine.local.operations import Operation, Sending, Settling, Taken, Taking
 from persipubsub.errors import PersipubsubError, QueueBusyError
 
@@ -168,6 +168,10 @@ class Sharing:
         answer = self._store.posts.answer_to(question.slot, question.nonce)
         if answer is None:
             answer = self._store.writer.rehearse_locked(partial(_stored_answer, question=question))
+            if answer is not None:
+                # It may have died before it woke those who wait for what it committed.
+                for kind in (FOR_MESSAGES, FOR_ROOM):
+                    self._store.bells.ring(kind)
         return answer
 
     def _take_back(self, question: posts.Question) -> bytes | None:

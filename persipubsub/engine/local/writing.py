@@ -209,13 +209,14 @@ class Writer:
         try:
             store.check_files()
             if store.syncer is None:
-                work = self._commit_shared(jobs)
+                self._commit_shared(jobs)
             else:
                 self.lock.acquire(store.lock_timeout)
                 try:
                     work = self._commit(jobs)
                 finally:
                     self.lock.release()
+                self._tell(work)
         except StorageFullError as error:
             if len(jobs) == 1:
                 jobs[0].error, jobs[0].done = error, True
@@ -230,10 +231,12 @@ class Writer:
             for job in jobs:
                 if not job.done:
                     job.error, job.done = said, True
-            return
+
+    def _tell(self, work: Work | None) -> None:
+        """Wake those who wait for what a commit changed, and keep what is to be logged."""
         if work is not None:
             for kind in work.rings:
-                store.bells.ring(kind)
+                self._store.bells.ring(kind)
             self.events.extend(work.events)
 
     def _log_events(self) -> None:
@@ -245,11 +248,11 @@ class Writer:
                 return
             event.log(self._store.path)
 
-    def _commit_shared(self, jobs: list[Job[Any]]) -> Work | None:
+    def _commit_shared(self, jobs: list[Job[Any]]) -> None:
         """Carry jobs, and what other processes have posted, through one commit; or let one of those carry them."""
         sharing = self._sharing
         if sharing.is_carried(jobs, self._store.lock_timeout):
-            return None
+            return
         try:
             asked = sharing.asked()
             decide = self._store.posts.decide
@@ -264,13 +267,14 @@ class Writer:
                     if not job.done:
                         sharing.leave_open(carried)
                 raise
+            # Before the answers: whose send has returned, need not wake anybody himself if this process dies now.
+            self._tell(work)
             sharing.note_commit(len(asked))
             for carried, job in zip(asked, others, strict=True):
                 sharing.answer(carried, refused=job.error is not None)
         finally:
             self.lock.release()
             sharing.ring_next()
-        return work
 
     @contextmanager
     def locked(self) -> Iterator[None]:
