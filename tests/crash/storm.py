@@ -20,8 +20,6 @@ from tests.soak.protocol import percentile
 _LATEST = 40
 #: How many of those who are killed from outside might still have come to their points.
 _SPOILT = 0.3
-#: Messages that are sent for each kill, at least: on a slow machine nobody would live long enough to do anything.
-_WORK = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Weather:
     batches: float = 0.2
     #: The longest time between two kills; most are much shorter.
     pause: float = 0.2
+    #: Messages that are sent for each kill, at least: on a slow machine nobody would live long enough to do anything.
+    work: int = 3
     #: Whether publishers die at the points where the map grows.
     grows: bool = False
     #: Seconds that consumers have to empty the queue at the end.
@@ -59,6 +59,7 @@ def growing(durability: Durability, bugs: Sequence[str] = ()) -> Weather:
         most=1500,
         map_size=1 << 18,
         sizes=30_000,
+        work=20,
         grows=True,
         publishers=3,
         admins=0,
@@ -200,7 +201,7 @@ class Storm:
 
     def _wait(self, seconds: float) -> None:
         """Wait for so long, and until something was done; or until somebody has come to his end."""
-        until, enough = time.monotonic() + seconds, _WORK * self.kills
+        until, enough = time.monotonic() + seconds, self._weather.work * self.kills
         eventually(
             lambda: self._somebody_ended() or (time.monotonic() >= until and self._published() >= enough),
             seconds + self._weather.patience / 2,
