@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.metadata
+import random
 import shutil
 import socket
 import subprocess
@@ -42,12 +43,15 @@ def nats_server() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nobody uses."""
+    """Return ports of this machine that nobody uses, of those that the system gives to no client."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        for port in random.sample(range(10_000, 32_768), 20 * count):
+            holder = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                holder.bind(("127.0.0.1", port))
+                found.append(port)
+    return found[:count]
 
 
 class Cluster:
@@ -56,7 +60,8 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         """Start them."""
         program = nats_server()
-        self.ports, routes = free_ports(3), free_ports(3)
+        free = free_ports(6)
+        self.ports, routes = free[:3], free[3:]
         self.commands: list[list[str]] = []
         for index in range(3):
             config = folder / f"server-{index}.conf"
