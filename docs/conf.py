@@ -39,9 +39,12 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!persipubsub\.)[a-z_]\w*\..*"),
     (r"py:.*", r"persipubsub\.(\w+\.)+[A-Z]"),
-    (r"py:.*", r"persipubsub\.(aio\.)?receiving\.\w+"),
+    (r"py:.*", r"persipubsub\.(aio|delivery)\.receiving\.\w+"),
     (r"py:.*", r"persipubsub\.serializers\.ProtobufMessage"),
-    (r"py:.*", r"persipubsub\.(engine\.clock\.Clock|iteration\.Loop|message\.Received|aio\.(waiting|thread)\.\w+)"),
+    (
+        r"py:.*",
+        r"persipubsub\.(engine\.clock\.Clock|delivery\.iteration\.Loop|message\.Received|aio\.(waiting|thread)\.\w+)",
+    ),
 ]
 suppress_warnings = ["toc.multiple_toc_parents"]
 

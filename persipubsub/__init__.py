@@ -9,9 +9,8 @@
 b'hello'
 """
 
-from persipubsub.browsing import RetainedMessage
 from persipubsub.control import Control
-from persipubsub.dead_letters import DeadLetter, DeadLetters
+from persipubsub.delivery.iteration import Messages
 from persipubsub.engine.figures import Compaction, Finding, OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.environment import Environment
 from persipubsub.errors import (
@@ -46,11 +45,12 @@ from persipubsub.errors import (
     UnreachableError,
     UnsupportedByEngineError,
 )
-from persipubsub.iteration import Messages
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 from persipubsub.manager import QueueManager
 from persipubsub.message import Draft, Message
 from persipubsub.publisher import Publisher
+from persipubsub.retained.browsing import RetainedMessage
+from persipubsub.retained.dead_letters import DeadLetter, DeadLetters
 from persipubsub.retrying import Backoff
 from persipubsub.subscriber import Subscriber
 from persipubsub.worker import Worker, run

@@ -13,8 +13,8 @@ False
 >>> folder.cleanup()
 """
 
-from persipubsub.configfile import Config, QueueConfig, SubscriberConfig, load, queue_config, queue_path
-from persipubsub.configschema import schema
+from persipubsub.configfile.reading import Config, QueueConfig, SubscriberConfig, load, queue_config, queue_path
+from persipubsub.configfile.schema import schema
 from persipubsub.deployment import Action, Plan, Row, deploy, plan
 
 __all__ = [

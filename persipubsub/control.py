@@ -8,7 +8,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from persipubsub.connection import Connection, Handle
-from persipubsub.dead_letters import DeadLetters
 from persipubsub.deploying import (
     SubscriberIds,
     add_missing,
@@ -20,7 +19,6 @@ from persipubsub.deploying import (
 )
 from persipubsub.engine.figures import Compaction, Finding, Statistics
 from persipubsub.errors import SettingsError
-from persipubsub.exporting import export
 from persipubsub.limits import (
     HighWaterMark,
     Settings,
@@ -31,7 +29,9 @@ from persipubsub.limits import (
 )
 from persipubsub.names import encode_name
 from persipubsub.paths import absolute
-from persipubsub.positions import Position, check_position, resolve
+from persipubsub.retained.dead_letters import DeadLetters
+from persipubsub.retained.exporting import export
+from persipubsub.retained.positions import Position, check_position, resolve
 
 
 class Control(Handle):

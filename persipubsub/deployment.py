@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from persipubsub.configfile import Config, QueueConfig, child
+from persipubsub.configfile.reading import Config, QueueConfig, child
 from persipubsub.engine.opening import opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import ConfigError, OpenError, QueueNotFoundError

@@ -7,15 +7,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from persipubsub.arguments import check_count
-from persipubsub.browsing import RetainedMessage, browse
 from persipubsub.connection import Connection, connect
 from persipubsub.control import Control
 from persipubsub.deploying import SubscriberIds, check_same, check_subscribers, deploy, given, known_subscriber
 from persipubsub.errors import SettingsError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, check_settings
 from persipubsub.message import Serializer
-from persipubsub.positions import Position, check_position
 from persipubsub.publisher import Publisher
+from persipubsub.retained.browsing import RetainedMessage, browse
+from persipubsub.retained.positions import Position, check_position
 from persipubsub.subscriber import Deserializer, Subscriber
 
 T = TypeVar("T")
@@ -64,9 +64,9 @@ class Environment:
         :param name: of the queue
         :raise ConfigError: the file is wrong, or has no such queue
         """
-        from persipubsub import configfile
+        from persipubsub.configfile.reading import load, queue_path
 
-        return cls(configfile.queue_path(configfile.load(path), name))
+        return cls(queue_path(load(path), name))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._connection, self._path)

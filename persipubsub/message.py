@@ -19,7 +19,7 @@ from persipubsub.limits import MAX_HEADER_BYTES
 from persipubsub.names import check_topic
 
 if TYPE_CHECKING:
-    from persipubsub.settling import Settler
+    from persipubsub.delivery.settling import Settler
 
 Headers = Mapping[str, str | bytes]
 Serializer = Callable[[Any], Payload]

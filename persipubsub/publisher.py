@@ -7,12 +7,12 @@ from typing import Any
 
 from persipubsub.arguments import deadline_of
 from persipubsub.connection import Connection, Handle
+from persipubsub.delivery.waiting import WaitingRoom
 from persipubsub.engine.base import Waiter
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageError, QueueFullError
 from persipubsub.limits import Strategy
 from persipubsub.message import Draft, Headers, Serializer, make_entry, make_plain_entry
-from persipubsub.waiting import WaitingRoom
 
 _PLAIN = Draft(None)
 

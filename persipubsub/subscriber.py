@@ -7,12 +7,12 @@ from typing import Any, Generic, TypeVar
 
 from persipubsub.arguments import check_count, check_ids, deadline_of, lease_ns_of
 from persipubsub.connection import Connection, Handle
+from persipubsub.delivery.holding import Holder, Make
+from persipubsub.delivery.iteration import Messages
+from persipubsub.delivery.receiving import Receiving, ReceivingToTop, ReceivingView, message_of, payload_of, payloads_of
 from persipubsub.errors import PositionError, SettingsError
-from persipubsub.holding import Holder, Make
-from persipubsub.iteration import Messages
 from persipubsub.message import Message
-from persipubsub.positions import Position, check_position, nanoseconds, resolve
-from persipubsub.receiving import Receiving, ReceivingToTop, ReceivingView, message_of, payload_of, payloads_of
+from persipubsub.retained.positions import Position, check_position, nanoseconds, resolve
 
 T = TypeVar("T")
 Deserializer = Callable[[bytes], T]
@@ -170,7 +170,7 @@ class Subscriber(Handle, Generic[T]):
 
         ``batch`` messages are taken at a time. The loop ends when none came for ``timeout`` seconds.
         Leaving it early gives back the message being handled and those that wait for their turn; see
-        :class:`~persipubsub.iteration.Messages`, which is a context manager, too.
+        :class:`~persipubsub.Messages`, which is a context manager, too.
         """
         self._holder.engine()
         loop: Messages[T] = Messages(self._holder, check_count("batch", batch), timeout, lease_ns_of(lease))

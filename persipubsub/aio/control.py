@@ -4,11 +4,12 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import Any
 
-from persipubsub import control, dead_letters
+from persipubsub import control
 from persipubsub.aio.handle import Handle, on_thread
 from persipubsub.aio.thread import Thread
-from persipubsub.dead_letters import DeadLetter
 from persipubsub.limits import Settings, SubscriberSettings
+from persipubsub.retained import dead_letters
+from persipubsub.retained.dead_letters import DeadLetter
 
 _PAGE = 256
 

@@ -12,11 +12,11 @@ from persipubsub.aio.handle import Shared, leave
 from persipubsub.aio.publisher import Publisher
 from persipubsub.aio.subscriber import Subscriber, make_subscriber
 from persipubsub.aio.waiting import WaitingLine
-from persipubsub.browsing import Pages, RetainedMessage
 from persipubsub.deploying import SubscriberIds, known_subscriber
 from persipubsub.limits import Durability, HighWaterMark, Retention, Strategy
 from persipubsub.message import Serializer
-from persipubsub.positions import Position, resolve
+from persipubsub.retained.browsing import Pages, RetainedMessage
+from persipubsub.retained.positions import Position, resolve
 from persipubsub.subscriber import Deserializer
 
 T = TypeVar("T")

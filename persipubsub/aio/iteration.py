@@ -7,12 +7,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from persipubsub import iteration
 from persipubsub.aio.handle import leave
 from persipubsub.aio.message import Message
 from persipubsub.aio.thread import Thread
 from persipubsub.aio.waiting import WaitingLine
 from persipubsub.arguments import deadline_of
+from persipubsub.delivery import iteration
 from persipubsub.errors import ClosedError
 
 T = TypeVar("T")

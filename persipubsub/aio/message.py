@@ -3,9 +3,9 @@
 from typing import TypeVar
 
 from persipubsub.aio.thread import Thread
+from persipubsub.delivery.settling import Settler
 from persipubsub.engine.messages import Delivery
 from persipubsub.message import HELD, Received
-from persipubsub.settling import Settler
 
 T = TypeVar("T")
 

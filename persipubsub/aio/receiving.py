@@ -4,11 +4,11 @@ import functools
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from persipubsub import receiving
 from persipubsub.aio.handle import leave
 from persipubsub.aio.thread import Thread
 from persipubsub.aio.waiting import WaitingLine
 from persipubsub.arguments import deadline_of
+from persipubsub.delivery import receiving
 
 V = TypeVar("V")
 

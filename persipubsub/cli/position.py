@@ -4,7 +4,7 @@ import datetime
 
 import typer
 
-from persipubsub.positions import Position
+from persipubsub.retained.positions import Position
 
 
 def parse_position(text: str) -> Position:

@@ -18,8 +18,8 @@ from typing import Final
 from persipubsub.control import Control
 from persipubsub.environment import Environment
 from persipubsub.errors import PositionError
-from persipubsub.positions import Position
 from persipubsub.relay.trail import steps_of
+from persipubsub.retained.positions import Position
 
 PREFIX: Final = "relay-bookmark/"
 #: Seconds between two moves.

@@ -8,13 +8,13 @@ from typing import Final
 from persipubsub.arguments import check_count
 from persipubsub.errors import SettingsError
 from persipubsub.names import encode_name
-from persipubsub.positions import Position, check_position
 from persipubsub.relay.endpoint import Endpoint, Queue
 from persipubsub.relay.events import Log
 from persipubsub.relay.forwarder import Forwarder
 from persipubsub.relay.source import Source
 from persipubsub.relay.status import RelayStatus
 from persipubsub.relay.target import Target
+from persipubsub.retained.positions import Position, check_position
 from persipubsub.retrying import SIGNALS, Backoff, check_worker
 from persipubsub.stopping import Stop, stopped_by
 

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from persipubsub.delivery.holding import Holder
 from persipubsub.engine.figures import SubscriberStatistics
 from persipubsub.errors import SettingsError, SettingsMismatchError
-from persipubsub.holding import Holder
 from persipubsub.message import Message
-from persipubsub.positions import Position
 from persipubsub.relay.endpoint import Endpoint
+from persipubsub.retained.positions import Position
 from persipubsub.subscriber import Subscriber
 
 PREFIX: Final = "relay/"

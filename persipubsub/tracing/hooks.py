@@ -13,11 +13,12 @@ from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
 
-from persipubsub import aio, iteration, message, publisher, receiving, worker
+from persipubsub import aio, message, publisher, worker
 from persipubsub.aio import iteration as aio_iteration
 from persipubsub.aio import publisher as aio_publisher
 from persipubsub.aio import receiving as aio_receiving
 from persipubsub.aio import worker as aio_worker
+from persipubsub.delivery import iteration, receiving
 from persipubsub.tracing import spans
 
 Method = Callable[..., Any]

@@ -15,7 +15,7 @@ from persipubsub.engine.figures import Statistics
 from persipubsub.engine.opening import LocalOpener, opener_for
 from persipubsub.environment import Environment
 from persipubsub.errors import QueueError, QueueNotFoundError
-from persipubsub.stored import StoredMessage
+from persipubsub.retained.stored import StoredMessage
 
 Location = str | os.PathLike[str]
 

@@ -118,7 +118,7 @@ def _unpickled(original: Function) -> Function:
 
 
 PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
-    "acknowledge on exception": ("receiving:Receiving.__exit__", _instead(_acknowledge)),
+    "acknowledge on exception": ("delivery.receiving:Receiving.__exit__", _instead(_acknowledge)),
     "dead owners ignored": ("engine.local.operations:take_over_from_dead", _instead(lambda desk, me: False)),
     "the living taken for dead": (
         "engine.local.owners:Owners.is_alive",
@@ -127,10 +127,10 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "no fencing token": ("engine.local.settle:held", _without_token),
     "acknowledgements forgotten": ("engine.local.settle:_settle_one", _instead(lambda *_: True)),
     "no commit": ("engine.local.writing:Writer.write", _without_commit),
-    "acknowledged at the entrance": ("receiving:Receiving.__enter__", _settled_at_the_entrance),
+    "acknowledged at the entrance": ("delivery.receiving:Receiving.__enter__", _settled_at_the_entrance),
     "batches torn": ("engine.local.engine:LocalEngine.put", _one_by_one),
     "newest first": ("engine.local.take:take", _newest_first),
-    "no look before sleeping": ("waiting:WaitingRoom.wait", _asleep_at_once),
+    "no look before sleeping": ("delivery.waiting:WaitingRoom.wait", _asleep_at_once),
     "nothing deleted": ("engine.local.prune:sweep", _instead(lambda *_: 0)),
     "dead readers not swept": ("engine.local.mapped:Mapped._sweep_readers", _instead(lambda mapped: None)),
     "full for the sake of the dead": ("engine.local.store:Store.is_full", _instead(lambda store, error: False)),

@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from persipubsub import Durability, Environment, iteration
+from persipubsub import Durability, Environment
+from persipubsub.delivery import iteration
 from tests.crash import failpoints, planted
 from tests.crash.interrupts import ACTS, Bench
 from tests.process.support import Children

@@ -29,7 +29,7 @@ ENGINES = ("local", "memory", "jetstream")
 #: The parts of the package (first components below it; empty for the package itself), from the bottom up: a part may
 #: import its own layer and those below.
 LAYERS = [
-    {"errors", "names", "limits", "configengine", "configfile", "configschema", "paths"},
+    {"errors", "names", "limits", "configfile", "paths"},
     {"engine"},
     set(),  # the core: the public classes and what they share; every part that is not named here
     {"environment", "manager", ""},

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer.main
 
-from persipubsub import configfile
 from persipubsub.cli.app import app
+from persipubsub.configfile.reading import load
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def test_continuous_integration_runs_the_test_line() -> None:
 def test_the_deployment_is_valid(tmp_path: Path) -> None:
     (snippet,) = blocks("json")
     (tmp_path / "queues.json").write_text(snippet, encoding="utf-8")
-    config = configfile.load(tmp_path / "queues.json")
+    config = load(tmp_path / "queues.json")
     assert set(config.queues) == {"frames", "orders"}
     assert config.queues["orders"].subscribers["billing"].settings.lease == 30.0
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from persipubsub.arguments import reason_of
 from persipubsub.connection import Connection
+from persipubsub.delivery.receipts import Receipts
 from persipubsub.engine import forking
 from persipubsub.engine.base import Engine
 from persipubsub.engine.messages import Delivery
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
 from persipubsub.message import LOOKED_AT, SETTLED, Received, staged_by
-from persipubsub.receipts import Receipts
 
 logger = logging.getLogger("persipubsub")
 

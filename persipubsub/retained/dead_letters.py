@@ -7,7 +7,7 @@ from persipubsub.arguments import optional_ids
 from persipubsub.engine.base import Engine
 from persipubsub.engine.messages import DeadLetterRecord
 from persipubsub.message import moment
-from persipubsub.stored import StoredMessage
+from persipubsub.retained.stored import StoredMessage
 
 _PAGE = 256
 Ids = int | Iterable[int] | None

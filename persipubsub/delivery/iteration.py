@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from persipubsub.arguments import deadline_of
+from persipubsub.delivery.holding import Holder
 from persipubsub.engine import forking
 from persipubsub.engine.base import Engine
 from persipubsub.engine.messages import Delivery
 from persipubsub.errors import ClosedError, LeaseLostError, PersipubsubError
-from persipubsub.holding import Holder
 from persipubsub.message import HELD, Message, Received, staged_by
 
 M = TypeVar("M", bound=Received[Any])

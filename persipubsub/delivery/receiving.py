@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from persipubsub.delivery.settling import Settler
 from persipubsub.errors import LeaseLostError, SubscriberError
 from persipubsub.message import HELD, Received
-from persipubsub.settling import Settler
 
 V = TypeVar("V")
 

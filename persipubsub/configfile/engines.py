@@ -3,7 +3,7 @@
 import pathlib
 from urllib.parse import quote, urlsplit
 
-from persipubsub.configschema import QueueFile
+from persipubsub.configfile.schema import QueueFile
 from persipubsub.errors import ConfigError
 
 

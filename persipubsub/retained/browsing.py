@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from persipubsub.connection import Connection
+from persipubsub.delivery.waiting import WaitingRoom
 from persipubsub.engine.messages import Retained
-from persipubsub.positions import Position, resolve
-from persipubsub.stored import StoredMessage
-from persipubsub.waiting import WaitingRoom
+from persipubsub.retained.positions import Position, resolve
+from persipubsub.retained.stored import StoredMessage
 
 _PAGE = 64
 

@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from persipubsub import limits
-from persipubsub.configengine import engine_path
-from persipubsub.configschema import ConfigFile, HighWaterMarkFile, QueueFile, SubscriberFile
+from persipubsub.configfile.engines import engine_path
+from persipubsub.configfile.schema import ConfigFile, HighWaterMarkFile, QueueFile, SubscriberFile
 from persipubsub.errors import ConfigError, IdentifierError, SettingsError
 from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
 from persipubsub.names import encode_name

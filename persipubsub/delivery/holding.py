@@ -7,15 +7,15 @@ import icontract
 
 from persipubsub.arguments import reason_of
 from persipubsub.connection import Connection
+from persipubsub.delivery.receipts import Receipts
+from persipubsub.delivery.settling import Settler
+from persipubsub.delivery.waiting import WaitingRoom
 from persipubsub.engine import forking
 from persipubsub.engine.base import Engine, Waiter
 from persipubsub.engine.messages import Delivery
 from persipubsub.errors import LeaseLostError, UnsupportedByEngineError
 from persipubsub.limits import DEFAULT_MAX_DELIVERIES
 from persipubsub.message import HELD, LOOKED_AT, SETTLED, Received
-from persipubsub.receipts import Receipts
-from persipubsub.settling import Settler
-from persipubsub.waiting import WaitingRoom
 
 M = TypeVar("M", bound=Received[Any])
 

@@ -1,0 +1,1 @@
+"""Deployment files: their shape, and how they are read without being trusted."""

@@ -1,0 +1,1 @@
+"""What a subscriber does beneath its calls: waiting, taking, handing over, settling."""
