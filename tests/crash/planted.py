@@ -4,9 +4,12 @@ Each replaces a part of the library in this process alone, before it opens a que
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.crash.failpoints import patch
+from tests.crash.failpoints import find, patch
+
+if TYPE_CHECKING:
+    import pytest  # the processes of a test do without
 
 Function = Callable[..., Any]
 
@@ -153,3 +156,10 @@ def plant(name: str) -> None:
     """Plant a bug into this process."""
     where, wrap = PLANTED[name]
     patch(where, wrap)
+
+
+def plant_for(monkeypatch: "pytest.MonkeyPatch", name: str) -> None:
+    """Plant a bug into this process, for one test."""
+    where, wrap = PLANTED[name]
+    owner, attribute = find(where)
+    monkeypatch.setattr(owner, attribute, wrap(getattr(owner, attribute)))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.hazards.test_hazards import plant_here
+from tests.crash import planted
 from tests.model import twins
 
 
@@ -28,6 +28,6 @@ def test_the_engines_agree() -> None:
 
 
 def test_a_difference_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_here(monkeypatch, "newest first")
+    planted.plant_for(monkeypatch, "newest first")
     with pytest.raises(AssertionError):
         twins.explore(30, seed=3)
