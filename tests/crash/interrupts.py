@@ -175,10 +175,11 @@ def drain(here: Here, bound: float) -> tuple[list[bytes], int]:
 class Bench:
     """A queue, a process beside, and trials."""
 
-    def __init__(self, path: pathlib.Path, other: Child, durability: Durability) -> None:
-        """Deploy the queue."""
+    def __init__(self, path: pathlib.Path, other: Child, durability: Durability, patience: float = BOUND / 2) -> None:
+        """Deploy the queue; what has not come to the other process after ``patience`` seconds never comes."""
+        self._patience = patience
         self._env = Environment(path)
-        control = self._env.new_control({"sub"}, durability=durability, lock_timeout=BOUND / 3)
+        control = self._env.new_control({"sub"}, durability=durability, lock_timeout=patience / 2)
         control.configure_subscriber("sub", max_deliveries=None)
         self._sub = self._env.new_subscriber("sub")
         self._other = other
@@ -193,7 +194,7 @@ class Bench:
         # The first time other lines are run; what is waited for takes more of them on a busy machine.
         counts = [self._try(act, 0)[0].count for _ in range(4)]
         self._env.new_publisher().send(b"next")
-        self._other.do(drain, BOUND)
+        self._other.do(drain, self._patience)
         return min(counts[1:])
 
     def _try(self, act: str, nth: int) -> tuple[Interruption, Log, BaseException | None]:
@@ -224,7 +225,7 @@ class Bench:
             findings.append("the interrupt was swallowed")
         try:
             self._env.new_publisher().send(b"next")
-            there, left = self._other.do(drain, BOUND)
+            there, left = self._other.do(drain, self._patience)
         except Exception as error:  # noqa: BLE001 - what was left locked, for example
             findings.append(f"nobody gets on: {error}")
             return reached, [f"{act}, {nth}, {interruption.where}: {finding}" for finding in findings]

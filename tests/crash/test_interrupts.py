@@ -7,7 +7,7 @@ import pytest
 
 from persipubsub import Durability, Environment
 from persipubsub.delivery import iteration
-from tests.crash import failpoints, planted
+from tests.crash import planted
 from tests.crash.interrupts import ACTS, Bench
 from tests.process.support import Children
 
@@ -32,10 +32,8 @@ def test_interrupts(tmp_path: pathlib.Path, children: Children, act: str) -> Non
 
 
 def test_bench_finds(tmp_path: pathlib.Path, children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
-    where, wrap = planted.PLANTED["acknowledge on exception"]
-    owner, name = failpoints.find(where)
-    monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
-    bench = Bench(tmp_path / "queue", children.new("forkserver"), Durability.PROCESS)
+    planted.plant_for(monkeypatch, "acknowledge on exception")
+    bench = Bench(tmp_path / "queue", children.new("forkserver"), Durability.PROCESS, patience=6.0)
     moments = range(bench.count("receive"), 0, -20)
     assert any(bench.trial("receive", nth)[1] for nth in moments)
     bench.close()
