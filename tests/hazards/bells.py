@@ -15,8 +15,8 @@ from tests.process.support import BOUND
 
 #: A message may come so much later than without a disturbance, in seconds.
 LATE = waiting.LONGEST + 1.5
-#: Who has not come after so many seconds sleeps on.
-_ASLEEP = 20.0
+#: Who has not come so many seconds after all was sent sleeps on.
+_ASLEEP = 40.0
 
 
 def _fifos(path: pathlib.Path) -> list[pathlib.Path]:
@@ -67,8 +67,9 @@ def taken_away(trial: Trial) -> None:
         for name, env in envs.items():
             env.new_publisher().send(b"wake up")
             sent[name] = time.monotonic()
+        until = time.monotonic() + _ASLEEP
         for name, sleeper in sleepers.items():
-            if not sleeper.answers(_ASLEEP):
+            if not sleeper.answers(max(0.0, until - time.monotonic())):
                 trial.findings.append(f"{name}: it sleeps on")
                 continue
             got = sleeper.returned()

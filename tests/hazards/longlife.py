@@ -105,8 +105,8 @@ def consume(here: Here, path: pathlib.Path, seconds: float, seed: int) -> Told:
     return courses, number
 
 
-def come_and_go(here: Here, path: pathlib.Path, seconds: float, seed: int) -> Told:
-    """Open the queue, look at it, and close it, again and again."""
+def come_and_go(here: Here, path: pathlib.Path, seconds: float, seed: int, visits: int = _VISITS) -> Told:
+    """Open the queue, look at it, and close it, again and again; ``visits`` are for warming up."""
     number, courses = 0, Courses()
 
     def visit() -> None:
@@ -117,7 +117,7 @@ def come_and_go(here: Here, path: pathlib.Path, seconds: float, seed: int) -> To
             control.remove_subscriber("guest")
 
     until = time.monotonic() + _LONGEST * seconds
-    for _ in range(_VISITS):
+    for _ in range(visits):
         if time.monotonic() < until:
             visit()
     for courses in sampled(seconds, use_of_this_process):  # noqa: B007 - the last state is returned
@@ -126,10 +126,11 @@ def come_and_go(here: Here, path: pathlib.Path, seconds: float, seed: int) -> To
     return courses, number
 
 
-ROLES = {"publisher": publish, "consumer 1": consume, "consumer 2": consume, "visitor": come_and_go}
+Roles = dict[str, Callable[..., Told]]
+ROLES: Roles = {"publisher": publish, "consumer 1": consume, "consumer 2": consume, "visitor": come_and_go}
 
 
-def live(trial: Trial, seconds: float) -> list[Course]:
+def live(trial: Trial, seconds: float, roles: Roles = ROLES) -> list[Course]:
     """Let processes live for so long; return what they, and the queue, used."""
     with Environment(trial.path) as env:
         env.new_control(
@@ -147,8 +148,8 @@ def live(trial: Trial, seconds: float) -> list[Course]:
                 "files": sum(1 for _ in trial.path.rglob("*")),
             }
 
-        crowd = {name: trial.child() for name in ROLES}
-        for number, (name, role) in enumerate(ROLES.items()):
+        crowd = {name: trial.child() for name in roles}
+        for number, (name, role) in enumerate(roles.items()):
             crowd[name].start(role, trial.path, seconds, trial.number + number)
         courses: Courses = {}
         for courses in sampled(seconds, use_of_the_queue):  # noqa: B007 - the last state is returned

@@ -1,12 +1,13 @@
 """Short runs of what the long run tries for as long as one likes; and each finds a bug that is planted for it."""
 
+import functools
 import math
 import pathlib
 
 import pytest
 
 from tests.contract.support import FakeClock
-from tests.crash import failpoints, planted
+from tests.crash import planted
 from tests.hazards import (
     bells,
     clocks,
@@ -25,14 +26,6 @@ from tests.hazards import (
 )
 from tests.hazards.trials import Attempt, Trial
 from tests.process.support import TRIES, patiently
-
-
-def plant_here(monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
-    """Plant a bug into this process for one test."""
-    where, wrap = planted.PLANTED[bug]
-    owner, name = failpoints.find(where)
-    monkeypatch.setattr(owner, name, wrap(getattr(owner, name)))
-
 
 #: What is tried, and how many trials: three have all durabilities.
 TRIED: list[tuple[Attempt, int]] = [
@@ -121,7 +114,7 @@ def test_jumping_clock_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
 
 
 def test_stale_readers_finds(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant_here(monkeypatch, "dead readers not swept")
+    planted.plant_for(monkeypatch, "dead readers not swept")
     assert "pages instead of" in "\n".join(trials.one(readers.stale, tmp_path / "trial", 7).findings)
 
 
@@ -136,7 +129,14 @@ def test_nothing_grows(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_grows_is_found(tmp_path: pathlib.Path) -> None:
-    trial = trials.one(
-        lambda trial: longlife.judge(trial, longlife.live(trial, 1.0)), tmp_path, 7, 0, ["descriptors left open"]
-    )
-    assert "descriptors more at the end" in "\n".join(trial.findings)
+    # Few visits: where a process may have a thousand descriptors open, it must not come to that.
+    roles: longlife.Roles = {**longlife.ROLES, "visitor": functools.partial(longlife.come_and_go, visits=0)}
+
+    def live(factor: float) -> None:
+        def attempt(trial: Trial) -> None:
+            longlife.judge(trial, longlife.live(trial, 0.2 * factor, roles))
+
+        trial = trials.one(attempt, tmp_path / f"{factor:g}", 7, 0, ["descriptors left open"])
+        assert "descriptors more at the end" in "\n".join(trial.findings)
+
+    patiently(live)
