@@ -18,11 +18,11 @@ import msgspec
 
 from persipubsub import Durability, Environment, PersipubsubError
 from persipubsub.relay.trail import steps_of
-from tests.process.support import Child, Here, wait_until
+from tests.process.support import BOUND, Child, Here, wait_until
 from tests.relay.support import NAME, relay_of
 
 #: Seconds within which everything arrives once the storm is over.
-DRAIN = 90.0
+DRAIN = 2 * BOUND
 #: A storm through which so few messages flow tells nothing; on a busy machine the kills are over sooner than that.
 LEAST = 50
 
@@ -97,8 +97,8 @@ class Storm:
                 except PersipubsubError:
                     self.done.wait(0.05)
 
-    def run(self, kills: int, disturb: Callable[[random.Random], None] | None = None) -> Verdict:
-        """Kill relays; before each kill ``disturb`` may do something else."""
+    def run(self, kills: int, disturb: Callable[[random.Random], None] | None = None, *, least: int = LEAST) -> Verdict:
+        """Kill relays, and publish more than ``least``; before each kill ``disturb`` may do something else."""
         began = time.monotonic()
         relay_of(self.source, self.target).prepare()
         threads = [threading.Thread(target=self.publish), threading.Thread(target=self.consume)]
@@ -112,7 +112,7 @@ class Storm:
                 if disturb is not None:
                     disturb(self.random)
                 child.kill()
-            wait_until(lambda: self.published > LEAST, "messages flow", DRAIN)
+            wait_until(lambda: self.published > least, "messages flow", DRAIN)
             self.over.set()
             threads[0].join()
             child = self._start()

@@ -89,6 +89,6 @@ def test_killed_at_every_step(step: str, when: str, paths: tuple[str, str], chil
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_storm_of_kills(seed: int, paths: tuple[str, str]) -> None:
-    verdict = Storm(*paths, seed).run(kills=20)
+    verdict = Storm(*paths, seed).run(kills=20, least=500)
     assert verdict.published > 500
     assert (verdict.lost, verdict.doubled, verdict.ordered) == (0, 0, True), verdict
