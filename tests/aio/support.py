@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import threading
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -10,11 +9,9 @@ from typing import Any, ParamSpec
 
 from persipubsub import aio
 from persipubsub.engine.figures import SubscriberStatistics
+from tests.process.support import BOUND, wait_until
 
 P = ParamSpec("P")
-
-#: Seconds within which anything happens that is awaited, also on a busy machine.
-BOUND = 100.0
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -63,11 +60,7 @@ async def figures(control: aio.Control, identifier: str = "a") -> SubscriberStat
 
 def wait_for_thread(environment: aio.Environment) -> None:
     """Block, the event loop too, until the environment's thread has nothing to do."""
-    deadline = time.monotonic() + BOUND
-    pause = threading.Event()
-    while environment._shared.thread._jobs:
-        assert time.monotonic() < deadline
-        pause.wait(0.0005)
+    wait_until(lambda: not environment._shared.thread._jobs, "the thread has nothing to do")
 
 
 class Cancelling:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from persipubsub import ClosedError, Environment, SubscriberStatistics, aio
-from tests.aio.support import BOUND, Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from tests.process.support import BOUND
 
 Scenario = Callable[[aio.Subscriber[bytes]], Coroutine[Any, Any, None]]
 MESSAGES = [b"1", b"2", b"3"]

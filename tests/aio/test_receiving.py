@@ -7,7 +7,8 @@ import time
 import pytest
 
 from persipubsub import ClosedError, LeaseLostError, MessageError, SettingsError, SubscriberError, aio, serializers
-from tests.aio.support import BOUND, Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from tests.process.support import BOUND
 
 
 @in_loop

@@ -23,7 +23,8 @@ from persipubsub import (
     serializers,
 )
 from persipubsub.message import Draft
-from tests.aio.support import BOUND, eventually, figures, in_loop, is_waiting
+from tests.aio.support import eventually, figures, in_loop, is_waiting
+from tests.process.support import BOUND
 
 
 def transactions(environment: aio.Environment) -> int:

@@ -19,10 +19,9 @@ from persipubsub import (
     SubscriberStatistics,
 )
 from persipubsub.engine.clock import Clock
+from tests.process.support import BOUND
 
 SECOND = 10**9
-#: More than any wait of these tests needs.
-BOUND = 100.0
 _LIMITS = ("message_timeout", "max_messages", "max_bytes")
 
 

@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from persipubsub import Draft, Environment, QueueDamagedError, Retention, SubscriberSettings
-from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
+from tests.contract.support import Queue, ids_of, rest, run_all
+from tests.process.support import BOUND
 
 
 def reopen(queue: Queue) -> None:

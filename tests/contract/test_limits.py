@@ -15,8 +15,8 @@ from persipubsub import (
     SettingsError,
     Strategy,
 )
-from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
-from tests.process.support import wait_until
+from tests.contract.support import Queue, ids_of, rest, run_all
+from tests.process.support import BOUND, wait_until
 
 BOTH = pytest.mark.parametrize("strategy", [Strategy.PRUNE_FIRST, Strategy.PRUNE_LAST])
 REFUSING = pytest.mark.parametrize("strategy", [Strategy.REJECT, Strategy.BLOCK])

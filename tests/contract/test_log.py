@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from persipubsub import HighWaterMark, PositionError, QueueFullError, Retention, Strategy
-from tests.contract.support import BOUND, Queue, ids_of, rest
+from tests.contract.support import Queue, ids_of, rest
+from tests.process.support import BOUND
 
 
 def log(queue: Queue, *subscribers: str, **settings: object) -> None:

@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from persipubsub import Draft, MessageTypeError
-from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
+from tests.contract.support import Queue, ids_of, rest, run_all
+from tests.process.support import BOUND
 
 
 def test_what_is_sent_comes_in_order_with_its_id(queue: Queue) -> None:

@@ -14,7 +14,8 @@ from persipubsub import (
     SubscriberSettings,
     UnknownSubscriberError,
 )
-from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
+from tests.contract.support import Queue, ids_of, rest, run_all
+from tests.process.support import BOUND
 
 
 def test_added_and_removed_at_the_next_operation_of_everybody(queue: Queue) -> None:

@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from persipubsub import Draft, HighWaterMark, LeaseLostError, MessageError, Strategy
-from tests.contract.support import BOUND, Queue, ids_of, rest, run_all
+from tests.contract.support import Queue, ids_of, rest, run_all
+from tests.process.support import BOUND
 
 # -- delay -------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,11 @@ from starlette.testclient import TestClient
 
 from examples.web_service.main import Shop, create_app
 from persipubsub import Environment, aio
-from tests.process.support import BOUND
+from tests.process.support import BOUND, wait_until
 
 
 def until_billed(client: TestClient, order: int) -> None:
-    deadline = time.monotonic() + BOUND
-    while not client.get(f"/orders/{order}").json()["billed"]:
-        assert time.monotonic() < deadline
+    wait_until(lambda: client.get(f"/orders/{order}").json()["billed"], f"order {order} is billed")
 
 
 def test_orders_are_billed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import trustme
 from persipubsub import Durability, Environment, OpenError, QueuePermissionError, config
 from tests.jetstream.servers import Server, running
 from tests.jetstream.tokens import Operator, Party, write_credentials
+from tests.process.support import BOUND
 
 PROCESS = Durability.PROCESS
 
@@ -34,7 +35,7 @@ def use(url: str) -> None:
         env.new_publisher().send_many([b"x", b"y"])
         subscriber = env.new_subscriber("a")
         for wanted in (b"x", b"y"):
-            with subscriber.receive(timeout=10) as payload:
+            with subscriber.receive(timeout=BOUND) as payload:
                 assert payload == wanted
 
 

@@ -23,7 +23,7 @@ from persipubsub import (
 )
 from persipubsub.engine.jetstream.engine import CAPABILITIES
 from tests.jetstream.conftest import ACK_WAIT
-from tests.process.support import patiently, wait_until
+from tests.process.support import BOUND, patiently, wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -106,7 +106,7 @@ def test_late_settlement(env: Environment) -> None:
     env.new_publisher().send(b"x")
     held = env.new_subscriber("a").get(timeout=0, lease=0.05)
     assert held is not None
-    again = env.new_subscriber("a").get(timeout=20)
+    again = env.new_subscriber("a").get(timeout=BOUND)
     assert again is not None
     assert (again.delivery_count, again.last_error) == (2, "lease ended")
     with pytest.raises(LeaseLostError, match="1"):
@@ -276,12 +276,12 @@ def see_time(url: str, factor: float) -> None:
         delayed = pub.send(b"delayed", delay=0.4 * factor)
         assert sub.get(timeout=0) is None
         assert control.statistics().subscribers[0].delayed == 1
-        message = sub.get(timeout=20)
+        message = sub.get(timeout=BOUND)
         assert message is not None
         assert (message.id, message.delivery_count) == (delayed, 1)
         message.nack(delay=0.3 * factor, reason="later")
         assert sub.get(timeout=0) is None
-        message = sub.get(timeout=20)
+        message = sub.get(timeout=BOUND)
         assert message is not None
         assert (message.delivery_count, message.last_error) == (2, "later")
         message.ack()

@@ -15,7 +15,7 @@ from persipubsub.engine.jetstream import link as link_module
 from persipubsub.engine.jetstream import roster
 from persipubsub.errors import ConfigError, LeaseLostError, UnsupportedByEngineError
 from tests.jetstream.servers import Server
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -30,7 +30,7 @@ def test_a_forked_child_reconnects_and_leaves_the_parent_alone(env: Environment)
         try:
             with pytest.raises(LeaseLostError, match="parent"):
                 held.ack()
-            with sub.receive(timeout=10) as payload:
+            with sub.receive(timeout=BOUND) as payload:
                 assert payload == b"child"
             pub.send(b"from the child")
             env.close()
@@ -39,7 +39,7 @@ def test_a_forked_child_reconnects_and_leaves_the_parent_alone(env: Environment)
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
     held.ack()
-    with sub.receive(timeout=10) as payload:
+    with sub.receive(timeout=BOUND) as payload:
         assert payload == b"from the child"
     assert env.open_control().statistics().messages == 0
 
@@ -49,10 +49,10 @@ def test_the_end_of_the_process_gives_back_what_it_held(url: str, env: Environme
     code = (
         "import sys, persipubsub\n"
         "env = persipubsub.Environment(sys.argv[1])\n"
-        "message = env.new_subscriber('a').get(timeout=10)\n"
+        "message = env.new_subscriber('a').get(timeout=100)\n"
         "print(message.id)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=BOUND, check=True)
     assert (done.stdout.strip(), done.stderr) == ("1", "")
     message = env.new_subscriber("a").get(timeout=0)
     assert message is not None
@@ -108,7 +108,7 @@ def test_asyncio_unchanged(url: str) -> None:
                 await asyncio.gather(*[pub.send(b"%d" % number) for number in range(50)])
 
             sending = asyncio.create_task(later())
-            async with sub.receive(timeout=20) as first:
+            async with sub.receive(timeout=BOUND) as first:
                 assert first is not None
             await sending
             waiting = asyncio.create_task(sub.get(timeout=None))

@@ -9,7 +9,7 @@ from typing import Any
 from persipubsub import Environment, Message
 from persipubsub.relay import Relay
 from persipubsub.retrying import Backoff
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 
 NAME = "uplink"
 QUICK = Backoff(first=0.01, longest=0.1)
@@ -44,7 +44,7 @@ def running(relay: Relay) -> Iterator[Relay]:
         yield relay
     finally:
         relay.stop()
-        thread.join(60)
+        thread.join(BOUND)
     assert not thread.is_alive()
     assert failures == []
 

@@ -19,7 +19,7 @@ from persipubsub import (
     aio,
     testing,
 )
-from tests.contract.support import BOUND
+from tests.process.support import BOUND
 
 
 def test_the_queue_has_what_was_asked_for() -> None:
