@@ -15,8 +15,6 @@ from tests.process import support
 from tests.process.support import Child, ChildError, Children, Here
 
 ROUNDS = 7
-#: Seconds for which those wait who have to be woken, and are not by themselves in the time that a test has.
-PATIENCE = 300
 
 
 def new_consumer(children: Children, path: pathlib.Path, method: str = "spawn") -> Child:
@@ -39,7 +37,7 @@ def test_message_of_a_killed_holder_goes_at_once_to_one_that_waits(
             pub.send(b"%d" % number)
             data, count, _ = holder.do(support.get, 0)
             assert (data, count) == (b"%d" % number, 1)
-            waiter.start(support.get_and_ack, PATIENCE)
+            waiter.start(support.get_and_ack, support.PATIENT)
             support.wait_until_asleep(waiter, path)
             began = time.monotonic_ns()
             holder.signal(signal.SIGKILL)
@@ -62,7 +60,7 @@ def test_several_waiters_get_what_a_killed_holder_held(
     holder.do(get_many, 2)
     waiters = [new_consumer(children, path), new_consumer(children, path)]
     for number, waiter in enumerate(waiters):
-        waiter.start(support.get, PATIENCE)
+        waiter.start(support.get, support.PATIENT)
         support.wait_until_asleep(waiter, path, bells=number + 1)
     holder.kill()
     got = [waiter.returned() for waiter in waiters]
@@ -120,7 +118,7 @@ def test_bounded_lease_ends_and_a_late_ack_changes_nothing(
     began = time.monotonic_ns()
     holder.do(support.get, 0, 0.3)
     waiter.do(support.be_patient)
-    waiter.start(support.get, PATIENCE)
+    waiter.start(support.get, support.PATIENT)
     data, count, woke = waiter.returned()
     assert (data, count) == (b"slow", 2)
     assert (woke - began) / 1e9 > 0.29
@@ -144,7 +142,7 @@ def test_bounded_lease_of_a_killed_holder_does_not_wait_for_its_end(
     holder, waiter = new_consumer(children, path), new_consumer(children, path)
     holder.do(support.get, 0, 3600.0)
     waiter.do(support.be_patient)
-    waiter.start(support.get, PATIENCE)
+    waiter.start(support.get, support.PATIENT)
     support.wait_until_asleep(waiter, path)
     holder.kill()
     assert waiter.returned()[1] == 2
@@ -186,7 +184,7 @@ def test_every_end_gives_back(
     env.new_publisher().send(b"held")
     holder, waiter = new_consumer(children, path), new_consumer(children, path)
     holder.do(support.get, 0)
-    waiter.start(support.get, PATIENCE)
+    waiter.start(support.get, support.PATIENT)
     support.wait_until_asleep(waiter, path)
     end(holder)
     data, count, _ = waiter.returned()

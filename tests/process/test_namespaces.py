@@ -10,7 +10,7 @@ import pytest
 from persipubsub import Environment
 from persipubsub.engine.local import waiting
 from tests.process.contained import BEHIND_INIT, FIRST, Contained
-from tests.process.support import BOUND, armed_bells, wait_until
+from tests.process.support import BOUND, PATIENT, armed_bells, wait_until
 
 Contain = Callable[..., Contained]
 
@@ -58,7 +58,7 @@ def test_the_death_of_a_container_is_noticed(
     env: Environment, path: Path, contain: Contain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No pid of it can be watched from here, so one looks after it; a wake-up by chance would take minutes."""
-    monkeypatch.setattr(waiting, "LONGEST", 600.0)
+    monkeypatch.setattr(waiting, "LONGEST", PATIENT)
     worker = contain("--pid")
     worker.do("open")
     worker.do("send", "work")

@@ -15,8 +15,6 @@ from tests.process import support
 from tests.process.support import Child, Children, Here
 
 ROUNDS = 20
-#: Seconds for which those wait who have to be woken, and are not by themselves in the time that a test has.
-PATIENCE = 300
 
 
 def consumer(children: Children, path: pathlib.Path, identifier: str = "sub") -> Child:
@@ -39,7 +37,7 @@ def test_blocked_receive_returns_soon_after_a_send(path: pathlib.Path, env: Envi
     def latency() -> float:
         latencies: list[float] = []
         for number in range(ROUNDS):
-            child.start(receive, PATIENCE)
+            child.start(receive, support.PATIENT)
             support.wait_until_asleep(child, path)
             began = time.monotonic_ns()
             pub.send(b"%d" % number)
@@ -55,7 +53,7 @@ def test_all_that_wait_wake(path: pathlib.Path, env: Environment, children: Chil
     env.open_control().add_subscriber("other")
     waiting = [consumer(children, path, identifier) for identifier in ("sub", "other")]
     for number, child in enumerate(waiting):
-        child.start(receive, PATIENCE)
+        child.start(receive, support.PATIENT)
         support.wait_until_asleep(child, path, bells=number + 1)
     env.new_publisher().send(b"for both")
     for child in waiting:
@@ -74,7 +72,7 @@ def test_what_waits_again_wakes(path: pathlib.Path, env: Environment, children: 
         control.pause_subscriber("sub")
         held.nack()
     child = consumer(children, path)
-    child.start(receive, PATIENCE)
+    child.start(receive, support.PATIENT)
     support.wait_until_asleep(child, path)
     if how == "seek":
         sub.seek("first")
@@ -113,14 +111,11 @@ def test_idle_waiting_costs_no_time(path: pathlib.Path, env: Environment, childr
 
 # -- the descriptor -----------------------------------------------------------------------------------
 
-#: Seconds after which a message is due; a busy machine may need some of them to see that it is not.
-DUE = 2.0
-
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let whoever is not woken in this process sleep for minutes."""
-    monkeypatch.setattr(waiting, "LONGEST", 600.0)
+    monkeypatch.setattr(waiting, "LONGEST", support.PATIENT)
 
 
 def is_readable(descriptor: int, bound: float = 0.0) -> bool:
@@ -154,34 +149,46 @@ def test_fileno_is_readable_when_a_delayed_message_is_due(
     descriptor = sub.fileno()
     child = children.new()
     child.do(support.open_publisher, path)
-    began = time.monotonic()
-    child.do(support.send, b"later", {"delay": DUE})
-    # The publication itself may make it readable: a take that finds none ends that.
-    assert sub.get(timeout=0) is None
-    assert not is_readable(descriptor)
-    assert is_readable(descriptor, support.BOUND)
-    assert time.monotonic() - began > DUE - 0.05
-    message = sub.get(timeout=0)
-    assert message is not None
-    assert message.data == b"later"
+
+    def become_due(factor: float) -> None:
+        delay = 0.5 * factor
+        env.open_control().purge("sub")
+        began = time.monotonic()
+        child.do(support.send, b"later", {"delay": delay})
+        # The publication itself may make it readable: a take that finds none ends that.
+        assert sub.get(timeout=0) is None
+        assert not is_readable(descriptor)
+        assert is_readable(descriptor, support.BOUND)
+        assert time.monotonic() - began > delay - 0.05
+        message = sub.get(timeout=0)
+        assert message is not None
+        assert message.data == b"later"
+
+    support.patiently(become_due)
 
 
 @pytest.mark.usefixtures("patient")
 def test_fileno_is_readable_when_a_bounded_lease_ends(path: pathlib.Path, env: Environment, children: Children) -> None:
-    env.new_publisher().send(b"leased")
     child = children.new()
     child.do(support.open_subscriber, path)
-    sub = env.new_subscriber("sub")
-    began = time.monotonic()
-    child.do(support.get, 0, DUE)
-    descriptor = sub.fileno()
-    assert sub.get(timeout=0) is None
-    assert not is_readable(descriptor)
-    assert is_readable(descriptor, support.BOUND)
-    assert time.monotonic() - began > DUE - 0.05
-    message = sub.get(timeout=0)
-    assert message is not None
-    assert message.delivery_count == 2
+
+    def end(factor: float) -> None:
+        lease = 0.5 * factor
+        env.open_control().purge("sub")
+        env.new_publisher().send(b"leased")
+        sub = env.new_subscriber("sub")
+        began = time.monotonic()
+        child.do(support.get, 0, lease)
+        descriptor = sub.fileno()
+        assert sub.get(timeout=0) is None
+        assert not is_readable(descriptor)
+        assert is_readable(descriptor, support.BOUND)
+        assert time.monotonic() - began > lease - 0.05
+        message = sub.get(timeout=0)
+        assert message is not None
+        assert message.delivery_count == 2
+
+    support.patiently(end)
 
 
 @pytest.mark.usefixtures("patient")
@@ -219,7 +226,7 @@ def test_bell_of_a_dead_process_does_no_harm(path: pathlib.Path, env: Environmen
     with sub.receive(timeout=0) as data:
         assert data == b"first"
     child = consumer(children, path)
-    child.start(receive, PATIENCE)
+    child.start(receive, support.PATIENT)
     support.wait_until_asleep(child, path)
     pub.send(b"second")
     assert child.returned()[0] == b"second"
