@@ -8,7 +8,7 @@ import pytest
 from persipubsub import Durability, Environment, UnsupportedByEngineError
 from tests.jetstream import storm
 from tests.jetstream.servers import Cluster
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_server_dies_while_messages_are_published_and_consumed(cluster: Cluste
         wait_until(lambda: len(published) > before + 20, "it sends on")
         over.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(2 * BOUND)
             assert not thread.is_alive()
         assert set(published) == got
         assert len(set(published)) == len(published)

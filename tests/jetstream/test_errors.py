@@ -38,7 +38,7 @@ from persipubsub.engine.jetstream import link
 from persipubsub.engine.jetstream.translate import translate
 from persipubsub.engine.opening import opener_for
 from tests.jetstream.servers import Server, free_ports, running
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 
 PROCESS = Durability.PROCESS
 
@@ -180,7 +180,7 @@ def test_a_restart_loses_and_doubles_nothing(tmp_path: Path) -> None:
             server.start()
         over.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(2 * BOUND)
             assert not thread.is_alive()
         assert len(set(sent)) == len(sent)
         assert set(got) == {b"%d" % number for number in range(len(sent))}

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from persipubsub import Environment
-from tests.process.support import Children, get, open_subscriber
+from tests.process.support import BOUND, Children, get, open_subscriber
 
 
 def test_a_takeover_is_one_record(
@@ -24,7 +24,7 @@ def test_a_takeover_is_one_record(
         assert caplog.records == []
         pid = busy.pid
         busy.kill()
-        message = sub.get(timeout=30)
+        message = sub.get(timeout=BOUND)
         assert message is not None
         assert message.data == b"one"
         assert sub.get(timeout=0) is None

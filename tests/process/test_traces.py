@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from persipubsub import tracing
-from tests.process.support import Children, Here, open_publisher, open_subscriber, send
+from tests.process.support import BOUND, Children, Here, open_publisher, open_subscriber, send
 
 
 def start_tracing(here: Here) -> None:
@@ -19,7 +19,7 @@ def start_tracing(here: Here) -> None:
 
 
 def handle(here: Here) -> None:
-    with here.sub.receive(timeout=30) as msg:
+    with here.sub.receive(timeout=BOUND) as msg:
         assert msg == b"crossing"
 
 

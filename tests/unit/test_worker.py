@@ -24,9 +24,8 @@ from persipubsub import (
     Worker,
     run,
 )
-from tests.process.support import wait_until
+from tests.process.support import BOUND, wait_until
 
-BOUND = 60.0
 SOON = Backoff(first=0.001, longest=0.01)
 _NUMBERS = itertools.count()
 
