@@ -55,6 +55,15 @@ async def figures(control: aio.Control, identifier: str = "a") -> SubscriberStat
     return next(each for each in (await control.statistics()).subscribers if each.identifier == identifier)
 
 
+async def nothing_leased(control: aio.Control) -> SubscriberStatistics:
+    """Wait until what came too late for a cancelled task was undone; return what is known about its subscriber."""
+    while True:
+        seen = await figures(control)
+        if not seen.leased:
+            return seen
+        await asyncio.sleep(0.001)
+
+
 # -- cancelling at every suspension --------------------------------------------------------------------
 
 

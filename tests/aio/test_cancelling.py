@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from persipubsub import ClosedError, Environment, SubscriberStatistics, aio
-from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from persipubsub import ClosedError, Environment, aio
+from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, nothing_leased, wait_for_thread
 from tests.process.support import BOUND
 
 Scenario = Callable[[aio.Subscriber[bytes]], Coroutine[Any, Any, None]]
@@ -115,7 +115,7 @@ async def _cancel_everywhere(location: str, scenario: Scenario, how: str) -> int
                 task.result()
             # The subscriber lives on, and so does the exception with its frames: neither has to end first.
             wait_for_thread(env)
-            after = await _nothing_leased(control)
+            after = await nothing_leased(control)
             staged = (await control.statistics()).published - sent
             assert after.settled - before.settled + after.lag == len(MESSAGES) + staged
             assert after.dead == 0
@@ -124,15 +124,6 @@ async def _cancel_everywhere(location: str, scenario: Scenario, how: str) -> int
             if cancelling.suspensions < number:
                 return cancelling.suspensions
     raise AssertionError
-
-
-async def _nothing_leased(control: aio.Control) -> SubscriberStatistics:
-    """Wait until what came too late for the cancelled task was undone."""
-    while True:
-        seen = await figures(control)
-        if not seen.leased:
-            return seen
-        await asyncio.sleep(0.001)
 
 
 # -- as programs cancel --------------------------------------------------------------------------------

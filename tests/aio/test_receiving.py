@@ -7,7 +7,7 @@ import time
 import pytest
 
 from persipubsub import ClosedError, LeaseLostError, MessageError, SettingsError, SubscriberError, aio, serializers
-from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, wait_for_thread
+from tests.aio.support import Cancelling, eventually, figures, in_loop, is_waiting, nothing_leased, wait_for_thread
 from tests.process.support import BOUND
 
 
@@ -202,18 +202,13 @@ async def test_loop_goes_on_after_a_cancelled_wait(location: str) -> None:
             await asyncio.sleep(0)
             wait_for_thread(env)
             async with aio.Environment(location) as other:
-                await eventually_nothing_leased(control)
+                await nothing_leased(control)
                 assert await (await other.new_subscriber("a")).ack(first.id) == 0, how
             following = await anext(messages)
             assert (following.id, following.delivery_count) == (first.id + 1, 1)
             await messages.close()
             await sub.seek("first" if how == "after" else following.id)
             await pub.send(b"more")
-
-
-async def eventually_nothing_leased(control: aio.Control) -> None:
-    while (await figures(control)).leased:
-        await asyncio.sleep(0.001)
 
 
 @in_loop
@@ -239,7 +234,7 @@ async def test_end_of_the_task_ends_its_loop(location: str) -> None:
         await entered.wait()
         task.cancel()
         await asyncio.wait([task])
-        await eventually_nothing_leased(control)
+        await nothing_leased(control)
         assert kept
         kept.clear()
 
@@ -258,6 +253,6 @@ async def test_lost_subscriber_gives_back(location: str) -> None:
 
         await lose()
         gc.collect()
-        await eventually_nothing_leased(control)
+        await nothing_leased(control)
         assert (await figures(control)).waiting + (await figures(control)).lag > 0
         await eventually(lambda: not env._shared.connection.has_jobs)
