@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.process.support import BOUND
 from tests.soak import __main__ as soak
 from tests.soak import machine, registry
 from tests.soak.protocol import Outcome, Row, percentile
@@ -101,7 +102,7 @@ def test_scorecard(rows: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_what_ends_a_row_is_a_finding(rows: pathlib.Path, name: str, finding: str) -> None:
     row = registry.rows()[name]
-    outcome = soak.run_row(row, 1, 1.0, rows, grace=30.0 if name != "hanging" else 1.0)
+    outcome = soak.run_row(row, 1, 1.0, rows, grace=BOUND if name != "hanging" else 1.0)
     assert not outcome.stands
     assert finding in "\n".join(outcome.findings)
 
