@@ -13,6 +13,7 @@ from persipubsub import Durability, Environment
 from persipubsub.errors import StorageError
 from persipubsub.relay import RelayState
 from persipubsub.relay.source import Source
+from tests.jetstream.conftest import ACK_WAIT
 from tests.jetstream.servers import Server
 from tests.jetstream.servers import running as serving
 from tests.process.support import wait_until
@@ -20,7 +21,6 @@ from tests.relay.storm import LEAST, Storm, deploy
 from tests.relay.support import forward, numbered, payloads, received, relay_of, running, subscribers, wait_for_ids
 
 _NUMBERS = itertools.count()
-ACK_WAIT = 1.0
 #: Seconds for which the engine waits for a server before it tells.
 PATIENCE = 1.0
 
