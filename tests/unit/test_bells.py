@@ -7,9 +7,7 @@ import pathlib
 import select
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,28 +17,10 @@ from persipubsub.engine.local.bells import Bell, Bells
 from persipubsub.engine.local.board import FOR_MESSAGES, IDLE, SIZE, Board, Slots
 from persipubsub.engine.local.locks import ByteLocks
 from persipubsub.limits import Settings, SubscriberSettings
+from tests.unit.failing import failing
 
 #: What a pipe is to take; to silence it takes more than one read.
 ROOM = 8192
-
-
-@contextmanager
-def failing(
-    monkeypatch: pytest.MonkeyPatch, name: str, number: int, only: Callable[..., bool] = lambda *_: True
-) -> Iterator[list[Any]]:
-    """Let a call to the system fail; give what it was called with."""
-    real = getattr(os, name)
-    asked: list[Any] = []
-
-    def fail(*arguments: Any, **named: Any) -> Any:
-        if not only(*arguments):
-            return real(*arguments, **named)
-        asked.append(arguments)
-        raise OSError(number, os.strerror(number))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, name, fail)
-        yield asked
 
 
 class Place:
