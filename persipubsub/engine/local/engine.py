@@ -260,15 +260,16 @@ class LocalEngine:
         """Return what the next takes would give."""
 
         def preview(work: Work) -> list[Delivery]:
-            deliveries = take.take(Desk(work, identifier), max_messages, take.Lease(0, None))
-            for delivery in deliveries:
-                delivery.delivery_count -= 1
-                if not delivery.delivery_count:
-                    delivery.first_received_ns = 0
-                if len(delivery.data) != delivery.size:
-                    message = Desk(work, identifier).message(delivery.id, None)
-                    delivery.data = b"" if message is None else bytes(message[1])
-            return deliveries
+            desk = Desk(work, identifier)
+            while taken := take.take(desk, max_messages, take.Lease(0, None)):
+                deliveries = [delivery for delivery in taken if take.complete(desk, delivery)]
+                for delivery in deliveries:
+                    delivery.delivery_count -= 1
+                    if not delivery.delivery_count:
+                        delivery.first_received_ns = 0
+                if deliveries:
+                    return deliveries
+            return []
 
         return self._store.writer.rehearse(preview)
 
