@@ -4,7 +4,7 @@ import errno
 import os
 import pathlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import lmdb
@@ -16,6 +16,7 @@ from persipubsub.engine.local.store import Store
 from persipubsub.errors import StorageFailedError
 from tests.process.conftest import children
 from tests.process.support import Children, Here, assert_sound
+from tests.unit.failing import Failing, with_code
 
 __all__ = ["children"]
 
@@ -44,34 +45,6 @@ def store_of(env: Environment) -> Store:
     engine: Any = env.new_publisher()._engine()
     store: Store = engine._store
     return store
-
-
-class Failing:
-    """LMDB, or an environment of it, of which one function fails for so many times."""
-
-    def __init__(self, real: Any, name: str, error: lmdb.Error, times: int = 1) -> None:
-        self._real = real
-        self._name = name
-        self._error = error
-        self.left = times
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._real, name)
-        return self._fail(real) if name == self._name else real
-
-    def _fail(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            if self.left:
-                self.left -= 1
-                raise self._error
-            return real(*arguments, **named)
-
-        return call
-
-
-def with_code(error: lmdb.Error, code: int) -> lmdb.Error:
-    error.code = code  # type: ignore[misc]
-    return error
 
 
 #: With a map that is written to, and one that is not.

@@ -187,7 +187,7 @@ def _refuse_in_use(source: pathlib.Path) -> None:
         try:
             user = f"process {os.getpid()}" if files.identity(source) in _stores else copying.user_of(source)
         except FileNotFoundError:
-            return
+            return  # a damaged queue may lack the locks; nobody can have opened it since
     if user is not None:
         raise QueueBusyError(
             f"{source} is in use by {user}, and changes while it is read: close it there, or back it up."
