@@ -34,7 +34,7 @@ from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.messages import DeadLetterRecord, Delivery, Entry, Receipt, Retained
 from persipubsub.engine.records import Record
-from persipubsub.errors import MessageTooLargeError
+from persipubsub.errors import MessageTooLargeError, QueueBusyError
 from persipubsub.limits import Settings, SubscriberSettings
 
 
@@ -47,6 +47,8 @@ class LocalEngine:
         """Use ``store``; ``release`` is called at the end."""
         self._store = store
         self._release_store = release
+        #: It could not be closed, for a view was being read.
+        self._is_busy = False
         self._taker = Taker(store)
         # Taking is the taker's affair: its operations are those of the engine.
         self.take = self._taker.take
@@ -302,9 +304,17 @@ class LocalEngine:
     # -- life --------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give back every lease of this owner and let go of the queue."""
-        if self._taker.leave():
-            self._release_store()
+        """Give back every lease of this owner and let go of the queue.
+
+        :raise QueueBusyError: this process still reads a view; it can be closed again after that
+        """
+        if self._taker.leave() or self._is_busy:
+            self._is_busy = False
+            try:
+                self._release_store()
+            except QueueBusyError:
+                self._is_busy = True
+                raise
 
 
 def _prune_dangling(work: Work) -> tuple[int, bool]:
