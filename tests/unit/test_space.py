@@ -138,6 +138,28 @@ def test_room_inside_is_used_where_the_file_cannot_become_longer(
         assert control.check() == []
 
 
+@pytest.mark.parametrize("call", ["posix_fallocate", "ftruncate"])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EROFS, "its filesystem has become read-only.*nothing was stored"), (errno.EIO, "no space can be reserved")],
+)
+def test_a_disk_that_refuses_otherwise_than_for_lack_of_room(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, said: str
+) -> None:
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a"}, durability=Durability.PROCESS, map_size=4 << 20)
+        publisher = env.new_publisher()
+        publisher.send(b"before")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse(number))
+            with pytest.raises(StorageError, match=said) as caught:
+                publisher.send(bytes(8 << 20))
+        assert caught.value.errno == number
+        publisher.send(bytes(8 << 20))
+        assert [len(message.data) for message in env.browse()] == [6, 8 << 20]
+        assert control.check() == []
+
+
 def test_where_there_is_no_room_none_of_several_is_said_to_be_stored(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
