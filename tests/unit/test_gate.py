@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from persipubsub.engine.local.gate import Gate
-from tests.process.support import BOUND
+from tests.process.support import BOUND, wait_until
 
 #: Seconds after which one gives up who cannot have what he waits for.
 SHORT = 0.02
@@ -63,6 +63,17 @@ def test_who_could_not_be_alone_keeps_nobody_out(gate: Gate, elsewhere: Elsewher
         entering = [elsewhere(lambda: pass_through(gate)) for _ in range(3)]
         assert waiting.result(BOUND) is False
         assert not wait(entering, BOUND).not_done
+
+
+@pytest.mark.parametrize("leave", [Gate.leave, lambda gate: gate.go_back(0)])
+def test_who_waits_to_be_alone_is_told_when_the_last_one_has_left(
+    gate: Gate, elsewhere: Elsewhere, leave: Callable[[Gate], None]
+) -> None:
+    gate.enter()
+    waiting = elsewhere(lambda: is_alone(gate, 2 * BOUND))
+    wait_until(lambda: gate._closed_by is not None, "it waits")
+    leave(gate)
+    assert waiting.result(BOUND) is True
 
 
 def test_two_are_alone_one_after_the_other(gate: Gate, elsewhere: Elsewhere) -> None:
