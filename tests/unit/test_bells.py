@@ -72,11 +72,13 @@ def rings(bell: Bell) -> bool:
 def test_a_bell_that_is_full_of_rings_is_silenced_all_the_same(place: Place) -> None:
     bell = place.claim()
     fcntl.fcntl(bell.descriptor, fcntl.F_SETPIPE_SZ, ROOM)
+    before = len(os.listdir("/dev/fd"))
     for ring in (bell.ring, lambda: place.bells.ring_one(bell.slot), lambda: place.others.ring_one(bell.slot)):
         for _ in range(ROOM + 1):
             ring()
         assert rings(bell)
         assert not rings(bell)
+    assert len(os.listdir("/dev/fd")) == before + 1, "the other process keeps it open"
 
 
 def test_only_those_are_rung_who_wait_and_once(place: Place) -> None:
@@ -95,9 +97,11 @@ def test_a_ring_that_fails_is_tried_anew_the_next_time(
     bell = place.claim()
     place.others.ring_one(bell.slot)
     assert rings(bell)
+    before = len(os.listdir("/dev/fd"))
     with failing(monkeypatch, "write", number) as asked:
         place.others.ring_one(bell.slot)
     assert asked
+    assert len(os.listdir("/dev/fd")) == before - 1
     place.others.ring_one(bell.slot)
     assert rings(bell)
 
@@ -177,14 +181,32 @@ def test_where_no_fifo_can_be_made_there_is_no_bell(place: Place, monkeypatch: p
     assert place.claim().slot == 0, "the place is free again"
 
 
+def test_what_a_killed_process_waited_for_is_forgotten(place: Place) -> None:
+    place.board.set_bell(0, FOR_MESSAGES)
+    assert place.claim().slot == 0
+    assert not place.board.is_anybody_waiting(FOR_MESSAGES)
+
+
+def test_who_closes_does_not_wait_any_more(place: Place) -> None:
+    armed, idle = place.claim(), place.claim()
+    idle.close()
+    armed.arm(FOR_MESSAGES)
+    for _ in range(2):
+        place.bells.close()
+    assert not place.board.is_anybody_waiting(FOR_MESSAGES)
+    assert place.claim().slot == 0
+
+
 def test_a_child_that_was_forked_leaves_bells_armed(place: Place) -> None:
     armed, idle = place.claim(), place.claim()
     idle.close()
     armed.arm(FOR_MESSAGES)
     other = place.others
     other.ring_one(armed.slot)
+    before = len(os.listdir("/dev/fd"))
     for one in (place.bells, other):
         one.abandon()
+    assert len(os.listdir("/dev/fd")) == before - 3
     assert place.board.waiting(FOR_MESSAGES) == [armed.slot]
     for bell in (armed, idle):
         with pytest.raises(OSError, match="Bad file descriptor"):
