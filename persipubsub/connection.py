@@ -34,6 +34,8 @@ class Connection:
         self._jobs_lock = forking.Lock()
         self._generation = forking.generation
         self._engine: Engine | None = None
+        #: What could not be closed yet, for a view was being read.
+        self._unclosed: Engine | None = None
         self._jobs: deque[Job] = deque()
         self._doing_jobs = False
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -133,7 +135,10 @@ class Connection:
             self._handles.add(handle)
 
     def close(self) -> None:
-        """Close all handles and the engine; closing twice has no effect."""
+        """Close all handles and the engine; closing twice has no effect, unless the first time failed.
+
+        :raise QueueBusyError: this thread, or another one, still reads a view: leave that block and close again
+        """
         with self._lock:
             handles = list(self._handles)
         for handle in handles:
@@ -142,12 +147,14 @@ class Connection:
             self.do_jobs()
         with self._lock:
             self._closed = True
-            engine, self._engine = self._engine, None
+            engine, self._engine = self._engine or self._unclosed, None
+            self._unclosed = engine
         if engine is not None and self._generation == forking.generation:
             engine.close()
+        self._unclosed = None
 
     def __del__(self) -> None:
-        engine: Engine | None = getattr(self, "_engine", None)
+        engine: Engine | None = getattr(self, "_engine", None) or getattr(self, "_unclosed", None)
         if engine is not None and self._generation == forking.generation and not sys.is_finalizing():
             _in_background(lambda: _close(engine))
 

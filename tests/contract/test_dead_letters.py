@@ -132,6 +132,20 @@ def test_a_requeued_message_has_its_full_number_of_deliveries(queue: Queue) -> N
         assert letters(queue) == [(1, b"1", 2, "again")]
 
 
+@pytest.mark.needs("requeues_in_place")
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_requeued_message_is_seen_though_the_queue_has_let_it_go(queue: Queue, size: int) -> None:
+    queue.deploy()
+    queue.send(b"x" * size)
+    queue.take().reject("no")
+    assert queue.retained() == []
+    assert queue.control.dead_letters("a").requeue() == 1
+    seen = queue.sub().peek()
+    assert seen is not None
+    assert (seen.id, seen.data, seen.size, seen.last_error) == (1, b"x" * size, size, "no")
+    assert queue.take().data == seen.data
+
+
 @pytest.mark.needs("turned_clock")
 @pytest.mark.parametrize("end", ["ack", "nack", "delay", "reject", "id", "purge", "seek", "view", "top"])
 def test_a_requeued_message_behaves_like_any_other(queue: Queue, end: str) -> None:

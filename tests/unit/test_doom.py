@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 
 from persipubsub import care
@@ -203,20 +202,20 @@ def test_block_counts_hold_whatever_is_consumed(tmp_path: pathlib.Path) -> None:
         assert engine.statistics().payload_bytes <= 60_000
 
 
-def test_a_block_that_is_counted_wrong_is_found(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("counted", [7, None])
+def test_a_block_that_is_counted_wrong_is_found(tmp_path: pathlib.Path, counted: int | None) -> None:
     with opened(tmp_path / "queue", mark=None) as engine:
         send(engine, 5000)
+        key = (2).to_bytes(8, "big")
 
-        def spoil(work: Work) -> None:
-            key = (2).to_bytes(8, "big")
-            record = bytes(work.txn.get(key, b"", work.blocks))
-            work.txn.put(key, (7).to_bytes(8, "big") + record[8:], db=work.blocks)
+        def count(work: Work, messages: int | None) -> None:
+            if messages is None:
+                work.txn.delete(key, db=work.blocks)
+            else:
+                work.txn.put(key, messages.to_bytes(8, "big") + (4096).to_bytes(8, "big"), db=work.blocks)
             work.touched = True
 
-        def mend(work: Work) -> None:
-            work.txn.put((2).to_bytes(8, "big"), (1024).to_bytes(8, "big") + (4096).to_bytes(8, "big"), db=work.blocks)
-            work.touched = True
-
-        engine._store.write(spoil)
-        assert [msgspec.to_builtins(finding)["where"] for finding in engine.check()] == ["block 2"]
-        engine._store.write(mend)
+        engine._store.write(lambda work: count(work, counted))
+        (finding,) = engine.check()
+        assert (finding.where, finding.what) == ("block 2", "its messages are not counted right")
+        engine._store.write(lambda work: count(work, 1024))

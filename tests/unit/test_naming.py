@@ -1,5 +1,6 @@
 """Names that lead elsewhere are noticed although the folder's time of change may be coarse."""
 
+import errno
 import os
 import pathlib
 import time
@@ -7,9 +8,10 @@ import types
 
 import pytest
 
-from persipubsub import QueueReplacedError
-from persipubsub.engine.local import files, naming
+from persipubsub import Environment, QueuePermissionError, QueueReplacedError
+from persipubsub.engine.local import files, naming, store
 from persipubsub.engine.local.naming import Names
+from tests.unit.failing import failing
 
 
 class Coarse:
@@ -51,3 +53,17 @@ def test_a_folder_that_rests_is_not_looked_into_again(tmp_path: pathlib.Path, mo
     assert names.changed == os.fstat(names.folder).st_ctime_ns
     names.close()
     names.close()
+
+
+def test_a_folder_that_may_not_be_searched_any_more(queue_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "GLANCE", -1.0)  # one looks each time
+    with Environment(queue_path) as env:
+        env.new_control({"a"})
+        publisher = env.new_publisher()
+        publisher.send(b"1")
+        with (
+            failing(monkeypatch, "stat", errno.EACCES, lambda path, *_: path == queue_path / files.DATA),
+            pytest.raises(QueuePermissionError, match=r"uid \d+.*mode 0700.*Nothing was changed; give the right back"),
+        ):
+            publisher.send(b"2")
+        assert publisher.send(b"2") == 2

@@ -1,11 +1,13 @@
 """Disk space that is reserved ahead, also where the system has no call for it."""
 
+import errno
 import os
 import pathlib
+from collections.abc import Callable
 
 import pytest
 
-from persipubsub import Durability, Environment, StorageError, StorageFullError
+from persipubsub import Durability, Environment, Publisher, StorageError, StorageFullError
 from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.store import Store
@@ -85,6 +87,76 @@ def test_a_disk_that_fails_under_a_large_message(tmp_path: pathlib.Path, monkeyp
         publisher.send(b"after")
         assert [subscriber.get(timeout=0).data for _ in range(2)] == [b"before", b"after"]  # type: ignore[union-attr]
         assert subscriber.get(timeout=0) is None
+        assert control.check() == []
+
+
+def refuse(number: int) -> Callable[..., None]:
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def fill(publisher: Publisher, data: bytes) -> int:
+    """Send until there is no room; return how often."""
+    number = 0
+    with pytest.raises(StorageFullError, match="nothing was stored; reading and acknowledging go on"):  # noqa: PT012
+        while True:
+            publisher.send(data)
+            number += 1
+    return number
+
+
+@pytest.mark.parametrize(("call", "map_size"), [("ftruncate", 16 << 20), ("posix_fallocate", 64 << 20)])
+def test_room_inside_is_used_where_the_file_cannot_become_longer(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str, map_size: int
+) -> None:
+    data = b"x" * 200_000
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a", "b"}, durability=Durability.PROCESS, map_size=map_size)
+        publisher, subscriber = env.new_publisher(), env.new_subscriber("a")
+        publisher.send_many([data] * 40)
+        monkeypatch.setattr(os, call, refuse(errno.ENOSPC))
+        sent = 40 + fill(publisher, data)
+        size = (tmp_path / "queue" / "data.mdb").stat().st_size
+        control.purge("b")
+        for _ in range(sent):
+            with subscriber.receive(timeout=0) as received:
+                assert received == data
+        publisher.send(b"small")
+        if call == "posix_fallocate":
+            # To use pages that the disk may have no room for, the map has to be opened anew.
+            with env.new_subscriber("b").receive_view(timeout=0) as view:
+                with pytest.raises(StorageFullError, match="nothing was stored"):
+                    publisher.send(bytes(2_000_000))
+                assert bytes(view or b"") == b"small"
+        publisher.send(bytes(2_000_000))
+        assert fill(publisher, data) > 10
+        assert (tmp_path / "queue" / "data.mdb").stat().st_size == size
+        monkeypatch.undo()
+        publisher.send_many([data] * 50)
+        assert control.check() == []
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "ftruncate"])
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.EROFS, "its filesystem has become read-only.*nothing was stored"), (errno.EIO, "no space can be reserved")],
+)
+def test_a_disk_that_refuses_otherwise_than_for_lack_of_room(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, said: str
+) -> None:
+    with Environment(tmp_path / "queue") as env:
+        control = env.new_control({"a"}, durability=Durability.PROCESS, map_size=4 << 20)
+        publisher = env.new_publisher()
+        publisher.send(b"before")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, refuse(number))
+            with pytest.raises(StorageError, match=said) as caught:
+                publisher.send(bytes(8 << 20))
+        assert caught.value.errno == number
+        publisher.send(bytes(8 << 20))
+        assert [len(message.data) for message in env.browse()] == [6, 8 << 20]
         assert control.check() == []
 
 

@@ -171,8 +171,8 @@ class Bells:
             except (OSError, NotAQueueError):
                 return  # it died and was swept: there is nobody to wake
             if len(self._others) >= _MOST_CACHED:
-                _, oldest = self._others.popitem()
-                os.close(oldest)
+                _, newest = self._others.popitem()  # of many that are rung in turn, all others are kept
+                os.close(newest)
             self._others[slot] = descriptor
         try:
             os.write(descriptor, b"\1")

@@ -118,8 +118,7 @@ class Slots:
             return True
 
     def give_up(self, slot: int) -> None:
-        """Let others claim the slot."""
+        """Let others claim a slot that was claimed here."""
         with self._guard:
-            if slot in self._mine:
-                self._mine.discard(slot)
-                self._locks.unlock(self._base + slot)
+            self._mine.remove(slot)
+            self._locks.unlock(self._base + slot)

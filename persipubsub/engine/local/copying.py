@@ -86,18 +86,18 @@ def _write(folder: pathlib.Path, copy: Callable[[int], None]) -> None:
 
 def _copy_snapshot(store: Store, descriptor: int) -> None:
     """Write what a read transaction sees; writers go on meanwhile, but the map cannot grow in this process."""
-    for attempt in range(_MOST_GROWTHS):
+    copies = 0
+    while True:
+        copies += 1
         with store.gate.view():  # the map stays where it is
             store.check_files()
             try:
                 # Without free pages, and without LMDB's write lock, which cannot be waited for with a bound.
                 store.env.copyfd(descriptor, compact=True)
                 return
-            except lmdb.MapResizedError as error:
-                if attempt == _MOST_GROWTHS - 1:
-                    raise translate(error, store.path) from error
             except lmdb.Error as error:
-                raise translate(error, store.path) from error
+                if not isinstance(error, lmdb.MapResizedError) or copies > _MOST_GROWTHS:
+                    raise translate(error, store.path) from error
         with store.writer.locked():
             store.follow_map()
 
@@ -174,12 +174,10 @@ def user_of(source: pathlib.Path) -> str | None:
     """Return what to call another process that has a queue open, which may be on a read-only disk.
 
     The caller makes sure that this process has not: another look at the locks would drop its own.
+
+    :raise FileNotFoundError: there are no locks
     """
-    try:
-        descriptor = files.open_own(source / files.LOCKS, os.O_RDONLY)
-    except FileNotFoundError:
-        return None  # a damaged queue may lack the file; nobody can have opened it since
-    byte_locks = locks.ByteLocks(descriptor)
+    byte_locks = locks.ByteLocks(files.open_own(source / files.LOCKS, os.O_RDONLY))
     try:
         return None if byte_locks.holder(locks.USERS) is None else byte_locks.name_holder(locks.USERS)
     finally:

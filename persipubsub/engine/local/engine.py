@@ -34,7 +34,7 @@ from persipubsub.engine.local.waiting import LocalWaiter
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.messages import DeadLetterRecord, Delivery, Entry, Receipt, Retained
 from persipubsub.engine.records import Record
-from persipubsub.errors import MessageTooLargeError
+from persipubsub.errors import MessageTooLargeError, QueueBusyError
 from persipubsub.limits import Settings, SubscriberSettings
 
 
@@ -47,6 +47,8 @@ class LocalEngine:
         """Use ``store``; ``release`` is called at the end."""
         self._store = store
         self._release_store = release
+        #: It could not be closed, for a view was being read.
+        self._is_busy = False
         self._taker = Taker(store)
         # Taking is the taker's affair: its operations are those of the engine.
         self.take = self._taker.take
@@ -260,15 +262,16 @@ class LocalEngine:
         """Return what the next takes would give."""
 
         def preview(work: Work) -> list[Delivery]:
-            deliveries = take.take(Desk(work, identifier), max_messages, take.Lease(0, None))
-            for delivery in deliveries:
-                delivery.delivery_count -= 1
-                if not delivery.delivery_count:
-                    delivery.first_received_ns = 0
-                if len(delivery.data) != delivery.size:
-                    message = Desk(work, identifier).message(delivery.id, None)
-                    delivery.data = b"" if message is None else bytes(message[1])
-            return deliveries
+            desk = Desk(work, identifier)
+            while taken := take.take(desk, max_messages, take.Lease(0, None)):
+                deliveries = [delivery for delivery in taken if take.complete(desk, delivery)]
+                for delivery in deliveries:
+                    delivery.delivery_count -= 1
+                    if not delivery.delivery_count:
+                        delivery.first_received_ns = 0
+                if deliveries:
+                    return deliveries
+            return []
 
         return self._store.writer.rehearse(preview)
 
@@ -301,9 +304,17 @@ class LocalEngine:
     # -- life --------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give back every lease of this owner and let go of the queue."""
-        if self._taker.leave():
-            self._release_store()
+        """Give back every lease of this owner and let go of the queue.
+
+        :raise QueueBusyError: this process still reads a view; it can be closed again after that
+        """
+        if self._taker.leave() or self._is_busy:
+            self._is_busy = False
+            try:
+                self._release_store()
+            except QueueBusyError:
+                self._is_busy = True
+                raise
 
 
 def _prune_dangling(work: Work) -> tuple[int, bool]:

@@ -3,7 +3,7 @@
 import msgspec
 
 from persipubsub.engine.local import living, prune
-from persipubsub.engine.local.format import AHEAD, HOLDERS, LEASED, TIMEOUT
+from persipubsub.engine.local.format import AHEAD, HOLDERS, LEASED, TIMEOUT, Hold
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.living import Messages
 from persipubsub.engine.local.work import Work
@@ -28,14 +28,15 @@ class Ahead(msgspec.Struct):
     """Messages from a position on that do not wait any more: settled or taken ahead."""
 
     settled: list[int]
-    taken: list[int]
+    taken: dict[int, Hold]
 
 
 def ahead_between(desk: Desk, start: int, end: int) -> Ahead:
     """Return what was settled or taken ahead of the position between two ids."""
     record = desk.record
     settled = [found for found in desk.ids(AHEAD) if start <= found < end] if record.ahead else []
-    taken = [found for found, hold in desk.each(LEASED, start) if found < end and hold.top] if record.top else []
+    leased = desk.each(LEASED, start) if record.top else ()
+    taken = {found: hold for found, hold in leased if found < end and hold.top}
     return Ahead(settled, taken)
 
 
@@ -60,7 +61,7 @@ def losses_between(desk: Desk, start: int, end: int) -> tuple[int, int]:
 def waiting_between(desk: Desk, start: int, end: int) -> int:
     """Return how many messages between two ids wait for the subscriber."""
     ahead = ahead_between(desk, start, end)
-    done = sum(living.meta(desk.work, found) is not None for found in ahead.settled + ahead.taken)
+    done = sum(living.meta(desk.work, found) is not None for found in (*ahead.settled, *ahead.taken))
     return stored_between(desk.work, start, end) - done
 
 
@@ -78,11 +79,9 @@ def pass_over(desk: Desk, start: int, end: int) -> None:
     ahead = ahead_between(desk, start, end)
     for message_id in ahead.settled:
         desk.skip_ahead(message_id)
-    for message_id in ahead.taken:
-        hold = desk.get(LEASED, message_id)
-        if hold is not None:
-            desk.unlease(message_id, hold)
-            hold.top = False
-            desk.lease(message_id, hold)
-            if not desk.exists(message_id, hold):
-                prune.add(desk.work, HOLDERS, message_id, -1)  # a limit took it: there is nothing to protect
+    for message_id, hold in ahead.taken.items():
+        desk.unlease(message_id, hold)
+        hold.top = False
+        desk.lease(message_id, hold)
+        if not desk.exists(message_id, hold):
+            prune.add(desk.work, HOLDERS, message_id, -1)  # a limit took it: there is nothing to protect

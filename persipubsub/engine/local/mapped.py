@@ -10,7 +10,7 @@ import pathlib
 import lmdb
 
 from persipubsub.engine import events
-from persipubsub.engine.local import files, filesystem
+from persipubsub.engine.local import files, filesystem, format
 from persipubsub.engine.local.gate import Gate
 from persipubsub.engine.local.space import Space
 from persipubsub.engine.local.syncing import Syncer
@@ -68,7 +68,9 @@ class Mapped(abc.ABC):
         self._writable_map = writable_map
         if self._data < 0:
             self._data = files.open_own(self.path / files.DATA, os.O_RDWR)
-        for attempt in range(_MOST_OPENINGS):
+        openings = 0
+        while True:
+            openings += 1
             try:
                 self.env = lmdb.open(
                     str(self.path),
@@ -84,12 +86,10 @@ class Mapped(abc.ABC):
                     max_spare_txns=0,  # a forked child that lets go of spare ones would end the parent's
                 )
                 break
-            except lmdb.MapResizedError as error:
-                # It grew while it was being opened.
-                if attempt == _MOST_OPENINGS - 1:
-                    raise translate(error, self.path) from error
             except lmdb.Error as error:
-                raise translate(error, self.path) from error
+                # It may have grown while it was being opened.
+                if not isinstance(error, lmdb.MapResizedError) or openings == _MOST_OPENINGS:
+                    raise translate(error, self.path) from error
         files.keep_from_children(self._data)  # LMDB lets programs that this one runs have it
         self.handles = Handles(self.env)
         self.recent = None
@@ -198,7 +198,10 @@ class Mapped(abc.ABC):
         """Forget all handles: that of a sub-database which another process deleted does not even create it anew."""
         with self.gate.alone(self.lock_timeout) as granted:
             if not granted:
-                raise translate(error, self.path) from error
+                raise QueueBusyError(
+                    f"Queue {self.path}: another process has removed a subscriber, which this one cannot follow while "
+                    "it reads (a receive_view block, a backup); leave the block first."
+                ) from error
             self._reopen()
 
     def _set_map_size(self, size: int, length: int) -> None:
@@ -220,6 +223,9 @@ class Mapped(abc.ABC):
     def raise_max_dbs(self, error: lmdb.Error) -> None:
         """Make room for the handles of more subscribers."""
         with self.gate.alone(self.lock_timeout) as granted:
-            if not granted or self._max_dbs > 1 << 20:
-                raise translate(error, self.path) from error
+            if not granted:
+                raise QueueBusyError(
+                    f"Queue {self.path}: this process can use no more than {self._max_dbs - len(format.FIXED_DBS)} "
+                    "subscribers while it reads (a receive_view block, a backup); leave the block first."
+                ) from error
             self._reopen(max_dbs=self._max_dbs * 4)

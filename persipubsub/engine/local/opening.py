@@ -13,7 +13,7 @@ from persipubsub.engine.clock import Clock
 from persipubsub.engine.local import copying, creating, doubt, files, loading, locks, salvage, trust
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.salvage import Salvage
-from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.store import FORK_PATIENCE, Store
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.records import Record
 from persipubsub.errors import (
@@ -187,7 +187,7 @@ def _refuse_in_use(source: pathlib.Path) -> None:
         try:
             user = f"process {os.getpid()}" if files.identity(source) in _stores else copying.user_of(source)
         except FileNotFoundError:
-            return
+            return  # a damaged queue may lack the locks; nobody can have opened it since
     if user is not None:
         raise QueueBusyError(
             f"{source} is in use by {user}, and changes while it is read: close it there, or back it up."
@@ -270,15 +270,15 @@ def _release(identity: tuple[int, int], store: Store) -> None:
 
 
 def _before_fork() -> None:
-    global _after
-    _guard.acquire()
-    _after = [store.before_fork() for store in _stores.values()]
+    # With a bound: a signal handler may fork while this very thread opens a queue.
+    if _guard.acquire(timeout=FORK_PATIENCE):
+        _after.append(_guard.release)
+    _after.extend([store.before_fork() for store in list(_stores.values())])
 
 
 def _after_fork_in_parent() -> None:
-    for after in _after:
-        after()
-    _guard.release()
+    while _after:
+        _after.pop()()
 
 
 def _after_fork_in_child() -> None:
@@ -288,6 +288,7 @@ def _after_fork_in_child() -> None:
         store.abandon()
         _inherited.append(store)
     _stores.clear()
+    _after.clear()
 
 
 _after: list[Callable[[], None]] = []

@@ -40,6 +40,9 @@ from persipubsub.errors import (
 )
 from persipubsub.limits import Durability, Settings
 
+#: Seconds that a fork waits for the transactions of this process, and as long for who keeps its writers out.
+FORK_PATIENCE = 5.0
+
 Transaction: TypeAlias = "lmdb.Transaction[memoryview]"
 
 
@@ -207,9 +210,12 @@ class Store(Mapped):
         self.handles = self.env = None  # type: ignore[assignment]  # nobody uses the store again
 
     def before_fork(self) -> Callable[[], None]:
-        """Let no transaction be under way at the moment of a fork; returns what ends that."""
-        writing = self.writer.turn.acquire(timeout=5.0)
-        held = self.gate.hold(5.0)
+        """Let no transaction be under way at the moment of a fork, if it can be had; returns what ends that."""
+        try:
+            writing = self.writer.turn.acquire(timeout=FORK_PATIENCE)
+        except QueueBusyError:
+            writing = False  # a signal handler forks, in the middle of a call of this very thread
+        held = self.gate.hold(FORK_PATIENCE)
 
         def after() -> None:
             if held:
@@ -264,9 +270,9 @@ class Store(Mapped):
         return self.env.begin(None, None, True, True)
 
     def explain(self, error: lmdb.Error) -> PersipubsubError:
-        """Return what an error of LMDB in a write transaction means."""
+        """Return what an error of LMDB in a write transaction means; where a sync had no room, ``is_full`` has told."""
         code = getattr(error, "code", 0)
-        if isinstance(error, lmdb.PanicError) or (code in (errno.EIO, *FULL) and self._sync_fails()):
+        if isinstance(error, lmdb.PanicError):
             return self.fail(error)
         if code == errno.EIO:
             # So LMDB also calls a write that the disk took only a part of.

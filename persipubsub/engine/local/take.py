@@ -67,6 +67,17 @@ def take(desk: Desk, most: int, lease: Lease) -> list[Delivery]:
     return hand.close()
 
 
+def complete(desk: Desk, delivery: Delivery) -> bool:
+    """Read what is left out of a take for its size, within the same transaction; False if it is damaged."""
+    if len(delivery.data) == delivery.size:
+        return True
+    message = desk.message(delivery.id, desk.get(LEASED, delivery.id))
+    if message is None or not format.is_intact(delivery.id, *message):
+        return False
+    delivery.data = bytes(message[1])
+    return True
+
+
 class Hand:
     """What one take has taken so far; it is leased all at once, before anything looks for what nobody holds."""
 
