@@ -1,0 +1,421 @@
+"""A commit that processes share, with both sides played by one process: what the other does is decided step by step."""
+
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import lmdb
+import pytest
+
+from persipubsub.engine.local import create_local, open_local, posts, sharing
+from persipubsub.engine.local.bells import Bells
+from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM, Slots
+from persipubsub.engine.local.engine import LocalEngine
+from persipubsub.engine.local.operations import sending
+from persipubsub.engine.local.posts import Question
+from persipubsub.engine.local.publish import Publication
+from persipubsub.engine.local.sharing import Sharing
+from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.work import Work
+from persipubsub.engine.local.writelock import WriteLock
+from persipubsub.engine.messages import Delivery, Entry
+from persipubsub.errors import PersipubsubError, QueueBusyError, StorageError
+from persipubsub.limits import Durability, Settings, SubscriberSettings
+
+Step = Callable[[], object]
+
+
+class Other:
+    """Another process: for each of its steps it has the write lock while one here tries to get it."""
+
+    def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
+        """Have no steps yet."""
+        self.steps: list[Step] = []
+        self._store = store
+        self._patch = patch
+        self._acts = False
+        here = WriteLock.try_acquire
+
+        def try_acquire(lock: WriteLock) -> bool:
+            if self._acts or not self.steps:
+                return here(lock)
+            self._acts = True
+            try:
+                self.steps.pop(0)()
+            finally:
+                self._acts = False
+            return False
+
+        patch.setattr(WriteLock, "try_acquire", try_acquire)
+
+    def writes(self) -> None:
+        """Keep the write lock for its own sake."""
+
+    def carries(self) -> None:
+        """Commit what was posted, and answer."""
+        self._store.writer._commit_shared([])
+
+    def dies_after_the_commit(self) -> None:
+        """Commit what was posted; nobody ever gets an answer, nor is woken."""
+        with self._patch.context() as patch:
+            patch.setattr(Sharing, "answer", lambda *_, **__: None)
+            patch.setattr(type(self._store.writer), "_tell", lambda *_: None)
+            self.carries()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def engine(tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.COMMIT, lock_timeout=0.05), {"sub": SubscriberSettings()})
+    engine = open_local(path)
+    yield engine
+    assert engine._store.posts.count() == 0
+    assert engine.check() == []
+    engine.close()
+
+
+@pytest.fixture
+def store(engine: LocalEngine) -> Store:
+    return engine._store
+
+
+@pytest.fixture
+def other(store: Store, monkeypatch: pytest.MonkeyPatch) -> Other:
+    return Other(store, monkeypatch)
+
+
+def send(engine: LocalEngine, data: bytes) -> int:
+    (message_id,) = engine.put([Entry(data, len(data))])
+    return message_id
+
+
+def stored(engine: LocalEngine) -> list[bytes]:
+    return [message.data for message in engine.browse(1, 100)]
+
+
+def take(engine: LocalEngine, most: int = 1) -> list[Delivery]:
+    return engine.take("sub", most, None)
+
+
+# -- what is carried ----------------------------------------------------------------------------------------
+
+
+def test_all_that_can_be_posted_is_carried(engine: LocalEngine, store: Store, other: Other) -> None:
+    for data in (b"small", b"large" * 200, b""):
+        before = store.last_transaction()
+        other.steps = [other.writes, other.carries]
+        message_id = send(engine, data)
+        other.steps = [other.writes, other.carries]
+        (delivery,) = take(engine)
+        assert (delivery.id, delivery.data, delivery.delivery_count) == (message_id, data, 1)
+        other.steps = [other.writes, other.carries]
+        engine.settle("sub", [delivery.receipt])
+        assert store.last_transaction() == before + 3
+        assert not other.steps
+    (figures,) = engine.statistics().subscribers
+    assert (figures.settled, figures.lag) == (3, 0)
+
+
+@pytest.mark.parametrize("headers", [b"", b"x" * 300], ids=["without the payloads", "not at all"])
+def test_an_answer_that_is_too_long(
+    engine: LocalEngine, store: Store, other: Other, monkeypatch: pytest.MonkeyPatch, headers: bytes
+) -> None:
+    sent = [b"%300d" % number for number in range(16)]
+    engine.put([Entry(data, len(data), headers) for data in sent])
+    alone: list[int] = []
+    acquire = WriteLock.acquire
+
+    def wait_for_the_lock(lock: WriteLock, timeout: float) -> None:
+        alone.append(store.last_transaction())
+        acquire(lock, timeout)
+
+    other.steps = [other.writes, other.carries]
+    before = store.last_transaction()
+    with monkeypatch.context() as patch:
+        patch.setattr(WriteLock, "acquire", wait_for_the_lock)
+        assert [delivery.data for delivery in take(engine, 16)] == sent
+    # Carried along without the payloads; or refused, with nothing committed, and done by who asked.
+    assert alone == ([before] if headers else [])
+    assert store.last_transaction() == before + 1
+
+
+def test_an_error_in_what_is_carried_is_raised_where_it_was_asked(engine: LocalEngine, other: Other) -> None:
+    send(engine, b"settled by another")
+    (delivery,) = take(engine)
+    assert engine.settle_ids("sub", [delivery.id]) == 1
+    other.steps = [other.writes, other.carries]
+    with pytest.raises(PersipubsubError, match="Message 1 of subscriber 'sub'"):
+        engine.settle("sub", [delivery.receipt])
+
+
+# -- where the other dies -----------------------------------------------------------------------------------
+
+
+def test_what_a_dead_one_has_committed_is_not_done_again(engine: LocalEngine, store: Store, other: Other) -> None:
+    sleeper, publisher = engine.waiter("sub"), engine.room_waiter()
+    sleeper.arm()
+    publisher.arm()
+    before = store.last_transaction()
+    other.steps = [other.writes, other.dies_after_the_commit]
+    assert send(engine, b"once") == 1
+    assert store.last_transaction() == before + 1
+    assert stored(engine) == [b"once"]
+    # The dead one has woken nobody: who finds its commit does.
+    assert not store.board.is_anybody_waiting(FOR_MESSAGES)
+    assert not store.board.is_anybody_waiting(FOR_ROOM)
+    assert send(engine, b"the lock is free") == 2
+    sleeper.close()
+    publisher.close()
+
+
+def test_a_successor_answers_what_a_dead_one_has_committed(engine: LocalEngine, store: Store, other: Other) -> None:
+    other.steps = [other.writes, other.dies_after_the_commit, other.carries]
+    assert send(engine, b"once") == 1
+    assert not other.steps
+    assert stored(engine) == [b"once"]
+    assert engine.statistics().published == 1
+
+
+def test_nobody_answers(engine: LocalEngine, other: Other) -> None:
+    other.steps = [other.writes] * 1000
+    with pytest.raises(QueueBusyError, match=r"another process has kept the write lock for 0\.05 s.*continue or kill"):
+        send(engine, b"never")
+    other.steps = []
+    assert stored(engine) == []
+    assert send(engine, b"later") == 1
+
+
+# -- interrupts ---------------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_takes_the_question_back(engine: LocalEngine, other: Other) -> None:
+    other.steps = [other.writes, interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        send(engine, b"never")
+    assert not other.steps
+    other._store.writer._commit_shared([])
+    assert stored(engine) == []
+
+
+@pytest.mark.parametrize("death", [False, True], ids=["answered", "dead"])
+def test_an_interrupt_after_the_commit_gives_the_message_back(engine: LocalEngine, other: Other, death: bool) -> None:
+    send(engine, b"taken")
+
+    def carry_and_interrupt() -> None:
+        if death:
+            other.dies_after_the_commit()
+        else:
+            other.carries()
+        interrupt()
+
+    other.steps = [other.writes, carry_and_interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        take(engine)
+    (figures,) = engine.statistics().subscribers
+    assert (figures.leased, figures.waiting) == (0, 1)
+    (delivery,) = take(engine)
+    assert (delivery.data, delivery.delivery_count) == (b"taken", 2)
+
+
+def test_an_interrupt_in_the_middle_of_the_others_commit(
+    engine: LocalEngine, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can say what comes of it, so after a moment the interrupt goes on."""
+
+    def decides_and_stops() -> None:
+        (question,) = other._store.posts.asked()
+        assert other._store.posts.decide(question)
+        interrupt()
+
+    def busy(lock: WriteLock, timeout: float) -> None:
+        assert timeout == 0.05
+        raise QueueBusyError("stopped")
+
+    other.steps = [other.writes, decides_and_stops]
+    with monkeypatch.context() as patch:
+        patch.setattr(WriteLock, "acquire", busy)
+        with pytest.raises(KeyboardInterrupt):
+            send(engine, b"nobody knows")
+    assert not other.steps
+    assert send(engine, b"later") == 1
+
+
+def test_an_interrupt_while_looking_for_the_answer_frees_the_lock(
+    engine: LocalEngine, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Question] = []
+
+    def interrupted(sharing: Sharing, question: Question) -> None:
+        calls.append(question)
+        interrupt()
+
+    other.steps = [other.writes]
+    with monkeypatch.context() as patch:
+        patch.setattr(Sharing, "_answered", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            send(engine, b"never")
+    assert len(calls) == 1
+    assert other._store.writer.lock.try_acquire()
+    other._store.writer.lock.release()
+    assert stored(engine) == []
+
+
+# -- what is not posted -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lacking", ["slot", "bell"])
+def test_without_a_place_to_ask_one_waits_for_the_lock(
+    engine: LocalEngine, other: Other, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    where = Slots if lacking == "slot" else Bells
+    monkeypatch.setattr(where, "claim", lambda _: None)
+    other.steps = [other.writes]
+    assert send(engine, b"by itself") == 1
+    assert not other.steps
+    assert stored(engine) == [b"by itself"]
+
+
+def test_what_is_too_long_or_too_many_waits_for_the_lock(engine: LocalEngine, other: Other) -> None:
+    asked: list[int] = []
+    other.steps = [lambda: asked.append(other._store.posts.count())]
+    engine.put([Entry(bytes(100), 100)] * 100)
+    other.steps.append(lambda: asked.append(other._store.posts.count()))
+    engine.put([Entry(bytes(5000), 5000)])
+    other.steps.append(lambda: asked.append(other._store.posts.count()))
+    assert len(take(engine, 50)) == 50
+    assert asked == [0, 0, 0]
+    assert not other.steps
+
+
+# -- carrying -----------------------------------------------------------------------------------------------
+
+
+def ask(store: Store, slot: int = 7, nonce: bytes = b"of another......", data: bytes = b"posted") -> Question:
+    """Post a message as a process that has the given slot."""
+    body = sharing._encode([sending(Publication([Entry(data, len(data))]))])
+    question = Question(slot, nonce, 4000, body)
+    store.posts.ask(question)
+    return question
+
+
+def test_a_question_that_is_half_written_is_not_carried(engine: LocalEngine, store: Store) -> None:
+    question = ask(store)
+    at = posts._PART + question.slot * 2 * posts._PART + posts._HEAD.size
+    whole = store.posts._page[at]
+    store.posts._page[at] = whole ^ 1
+    assert send(engine, b"mine") == 1
+    assert store.posts.count() == 1
+    assert store.posts.next_bell() is None
+    store.posts._page[at] = whole
+    assert store.posts.next_bell() == 4000
+    assert send(engine, b"mine, too") in (2, 3)
+    assert sorted(stored(engine)) == [b"mine", b"mine, too", b"posted"]
+    assert store.posts.answer_to(question.slot, question.nonce) is not None
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["withdrawn", "replaced"])
+def test_a_question_that_is_taken_back_before_the_commit_is_left_out(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    question = ask(store)
+    finish = Work.finish
+
+    def finish_late(work: Work) -> bool:
+        monkeypatch.setattr(Work, "finish", finish)
+        assert store.posts.withdraw(question.slot)
+        if replaced:
+            ask(store, nonce=b"of the successor", data=b"instead")
+        return finish(work)
+
+    monkeypatch.setattr(Work, "finish", finish_late)
+    assert send(engine, b"mine") == 1
+    assert stored(engine) == [b"mine"]
+    assert not store.posts.answer_to(question.slot, question.nonce)
+    # Whatever stands there now can still be taken back.
+    assert store.posts.count() == replaced
+    assert store.posts.withdraw(question.slot)
+
+
+def test_a_question_that_is_replaced_after_the_commit_is_not_answered(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = ask(store)
+    note = Sharing.note_commit
+
+    def note_late(sharing: Sharing, carried: int) -> None:
+        monkeypatch.setattr(Sharing, "note_commit", note)
+        ask(store, nonce=b"of the successor", data=b"of the successor")
+        note(sharing, carried)
+
+    monkeypatch.setattr(Sharing, "note_commit", note_late)
+    send(engine, b"mine")
+    assert store.posts.answer_to(question.slot, question.nonce) is None
+    assert store.posts.count() == 1
+    send(engine, b"mine")
+    assert sorted(stored(engine)) == [b"mine", b"mine", b"of the successor", b"posted"]
+
+
+def test_a_commit_that_fails_lets_the_others_take_their_questions_back(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = ask(store)
+
+    def fail(work: Work) -> bool:
+        assert store.posts.decide(question)
+        raise lmdb.MemoryError("Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "finish", fail)
+        with pytest.raises(StorageError, match="no memory or address space"):
+            send(engine, b"mine")
+    assert store.posts.withdraw(question.slot)
+    assert stored(engine) == []
+
+
+def test_a_carrier_waits_for_those_it_answered_last(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store.last_transaction()
+    store.posts.carried = 1
+    store.writer._sharing._seconds = 1000.0  # a fifth of it is more than a test takes
+    glances: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        glances.append(seconds)
+        ask(store)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing.time, "sleep", sleep)
+        send(engine, b"mine")
+    assert len(glances) == 1
+    assert store.last_transaction() == before + 1
+    assert sorted(stored(engine)) == [b"mine", b"posted"]
+    # They do not come again: it waits no longer than is paid back.
+    store.writer._sharing._seconds = 0.05
+    began = time.monotonic()
+    send(engine, b"mine")
+    assert time.monotonic() - began >= 0.01
+    assert store.posts.carried == 0
+
+
+def test_threads_of_one_process_are_carried_in_one_question(engine: LocalEngine, store: Store, other: Other) -> None:
+    before = store.last_transaction()
+    threads = [threading.Thread(target=send, args=(engine, b"%d" % number)) for number in range(4)]
+
+    def start_the_others() -> None:
+        for thread in threads:
+            thread.start()
+        while len(store.writer._jobs) < len(threads):
+            time.sleep(0.0005)
+
+    other.steps = [start_the_others, other.carries, other.writes, other.carries]
+    send(engine, b"first")
+    for thread in threads:
+        thread.join()
+    assert sorted(stored(engine)) == [b"0", b"1", b"2", b"3", b"first"]
+    assert store.last_transaction() == before + 2
