@@ -27,7 +27,7 @@ Step = Callable[[], object]
 
 
 class Other:
-    """Another process: for each of its steps it has the write lock while one here tries to get it."""
+    """Another process: for each of its steps it has the write lock while one here tries to get it, unless it left."""
 
     def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
         """Have no steps yet."""
@@ -42,10 +42,10 @@ class Other:
                 return here(lock)
             self._acts = True
             try:
-                self.steps.pop(0)()
+                left = self.steps.pop(0)() == "left"
             finally:
                 self._acts = False
-            return False
+            return left and here(lock)
 
         patch.setattr(WriteLock, "try_acquire", try_acquire)
 
@@ -55,6 +55,11 @@ class Other:
     def carries(self) -> None:
         """Commit what was posted, and answer."""
         self._store.writer._commit_shared([])
+
+    def carries_and_leaves(self) -> str:
+        """Do so right before the lock is tried again."""
+        self.carries()
+        return "left"
 
     def dies_after_the_commit(self) -> None:
         """Commit what was posted; nobody ever gets an answer, nor is woken."""
@@ -151,6 +156,23 @@ def test_an_error_in_what_is_carried_is_raised_where_it_was_asked(engine: LocalE
     other.steps = [other.writes, other.carries]
     with pytest.raises(PersipubsubError, match="Message 1 of subscriber 'sub'"):
         engine.settle("sub", [delivery.receipt])
+
+
+def test_who_gets_the_lock_meanwhile_writes_by_itself(engine: LocalEngine, store: Store, other: Other) -> None:
+    other.steps = [other.writes, other.writes]
+    before = store.last_transaction()
+    assert send(engine, b"by itself") == 1
+    assert store.last_transaction() == before + 1
+    assert stored(engine) == [b"by itself"]
+
+
+def test_an_answer_that_comes_with_the_lock(engine: LocalEngine, store: Store, other: Other) -> None:
+    other.steps = [other.writes, other.carries_and_leaves]
+    before = store.last_transaction()
+    assert send(engine, b"carried") == 1
+    assert store.last_transaction() == before + 1
+    assert stored(engine) == [b"carried"]
+    assert send(engine, b"the lock is free") == 2
 
 
 # -- where the other dies -----------------------------------------------------------------------------------
