@@ -399,6 +399,32 @@ def test_a_commit_that_fails_lets_the_others_take_their_questions_back(
     assert stored(engine) == []
 
 
+def test_an_interrupt_after_the_commit_leaves_the_others_theirs(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = ask(store)
+
+    class Noted:
+        """What follows the commit, interrupted."""
+
+        def __get__(self, store: Store, kind: object) -> object:
+            return store.__dict__["recent"]
+
+        def __set__(self, store: Store, work: Work | None) -> None:
+            store.__dict__["recent"] = work
+            if work is not None:
+                interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "recent", Noted(), raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            send(engine, b"mine")
+    # It was carried out: whoever takes it back now is told to look for the answer.
+    assert not store.posts.withdraw(question.slot)
+    assert sorted(stored(engine)) == [b"mine", b"posted"]
+    assert store.writer.rehearse(lambda work: sharing._stored_answer(work, question))
+
+
 def test_a_carrier_waits_for_those_it_answered_last(
     engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,16 +1,15 @@
 """Commits of one process: interrupted, failing, and done once more where that helps."""
 
-import os
 import pathlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import lmdb
 import pytest
 
-from persipubsub.engine.events import Event
 from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.jobs import Job
@@ -194,6 +193,17 @@ def test_where_not_all_have_room_some_have(
     assert stored(engine) == [b"small", b"too"]
 
 
+@pytest.mark.parametrize("kind", [StorageFullError, OSError], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_is_committed_stands_whatever_fails_behind(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, kind: type[OSError], number: int
+) -> None:
+    sent = [b"%d" % each for each in range(number)]
+    failing_once(monkeypatch, Writer, "_tell", kind(28, "no room to wake anybody"))
+    assert engine.put_each([[Entry(data, 1)] for data in sent]) == [[each + 1] for each in range(number)]
+    assert stored(engine) == sent
+
+
 def test_only_who_is_alone_is_told_so_and_its_error_is_raised(engine: LocalEngine, store: Store) -> None:
     done: list[str] = []
 
@@ -341,6 +351,71 @@ def test_the_turn_is_not_waited_for_by_who_has_it(engine: LocalEngine, writer: W
         thread.join(BOUND)
         assert found == [False]
     assert send(engine, b"free") == 1
+
+
+class Late:
+    """The lock of the turn; before it is taken, something happens once."""
+
+    def __init__(self, lock: threading.Lock, happens: Callable[[], object]) -> None:
+        self._lock = lock
+        self._happens: list[Callable[[], object]] = [happens]
+
+    def acquire(self, timeout: float = -1) -> bool:
+        if self._happens:
+            self._happens.pop()()
+        return self._lock.acquire(timeout=timeout)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+def test_what_another_thread_has_carried_meanwhile_is_not_carried_again(
+    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = store.writer
+    before = store.last_transaction()
+    monkeypatch.setattr(writer.turn, "lock", Late(writer.turn.lock, writer._lead))
+    assert send(engine, b"1") == 1
+    monkeypatch.setattr(writer.turn, "lock", Late(writer.turn.lock, writer._lead))
+    assert engine.put_each([[Entry(b"2", 1)], [Entry(b"3", 1)]]) == [[2], [3]]
+    assert store.last_transaction() == before + 2
+    assert stored(engine) == [b"1", b"2", b"3"]
+
+
+def test_who_waits_looks_for_itself_now_and_then(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wake-up between threads that is lost costs a moment."""
+    looks: list[Job[Any]] = []
+    wait_for = Writer._wait_for
+
+    def count(writer: Writer, job: Job[Any]) -> None:
+        looks.append(job)
+        wait_for(writer, job)
+
+    monkeypatch.setattr(Writer, "_wait_for", count)
+    ids: list[int] = []
+    thread = threading.Thread(target=lambda: ids.append(send(engine, b"of the thread")))
+    writer = engine._store.writer
+    writer.turn.lock.acquire()
+    thread.start()
+    wait_until(lambda: len(looks) > 2, "it looks again")
+    writer.turn.lock.release()  # and tell nobody
+    thread.join(BOUND)
+    assert ids == [1]
+
+
+def test_nobody_waits_for_what_is_done(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("persipubsub.engine.local.writing._PATIENCE", BOUND)
+    job = Job(lambda work: None, 0, False, done=True)
+    with writer.turn:
+        began = time.monotonic()
+        writer._wait_for(job)
+    assert time.monotonic() - began < BOUND
 
 
 def test_each_event_is_logged_once(engine: LocalEngine, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
