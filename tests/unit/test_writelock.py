@@ -86,9 +86,7 @@ def test_who_writes_too_long_is_named(lock: WriteLock, page: Page) -> None:
 
 
 @pytest.mark.usefixtures("alive")
-def test_one_waits_until_the_other_has_written(
-    lock: WriteLock, page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_waits_until_the_other_has_written(lock: WriteLock, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     sleeps: list[float] = []
 
     def sleep(seconds: float) -> None:

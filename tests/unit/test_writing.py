@@ -126,9 +126,7 @@ def test_what_mending_does_not_help_is_raised(
     assert send(engine, b"afterwards") == 1
 
 
-def test_pages_of_dead_readers_are_enough(
-    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_of_dead_readers_are_enough(engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     class Swept:
         """The environment, which finds that one reader is dead."""
 
@@ -173,9 +171,7 @@ def test_a_damaged_state_is_told_to_all_who_write(
     assert stored(engine) == []
 
 
-def test_where_not_all_have_room_some_have(
-    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_not_all_have_room_some_have(engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small message is stored although the disk has no room for the large one that came at the same time."""
 
     def reserve(store: Store, payload: int, makes_room: bool) -> None:

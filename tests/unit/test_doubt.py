@@ -1,0 +1,360 @@
+"""What casts doubt on the files of a queue, and what does not; and that opening it copes with either."""
+
+import os
+import pathlib
+import pickle
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import lmdb
+import pytest
+
+from persipubsub.engine.local import create_local, delete_local, doubt, files, locks, open_local, opening
+from persipubsub.engine.local.engine import LocalEngine
+from persipubsub.engine.local.locks import ByteLocks
+from persipubsub.engine.messages import Entry
+from persipubsub.errors import (
+    NotAQueueError,
+    QueueBusyError,
+    QueueDamagedError,
+    QueuePermissionError,
+    StorageError,
+)
+from persipubsub.limits import Durability, Settings, SubscriberSettings
+from tests.process.support import BOUND
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Return a queue with one message, that nobody has open."""
+    path = tmp_path / "queue"
+    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
+    engine = open_local(path)
+    engine.put([Entry(b"stored", 6)])
+    engine.close()
+    return path
+
+
+@pytest.fixture
+def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
+    engine = open_local(path)
+    yield engine
+    assert engine.check() == []
+    engine.close()
+
+
+def open_and_look(path: pathlib.Path) -> None:
+    """Open a queue: what was stored is there."""
+    engine = open_local(path)
+    assert [message.data for message in engine.browse(1, 10)] == [b"stored"]
+    assert engine.check() == []
+    engine.close()
+
+
+# -- notes ----------------------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_was_open_in_a_power_cut_is_looked_at(
+    path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path / files.BOOT).write_text("another boot of this machine")
+    assert doubt.unsynced(path) == "it was open with durability 'process' when the machine stopped"
+    open_and_look(path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Queue {path} was checked, for it was open with durability 'process' when the machine stopped: it is sound, "
+        "but for 0 messages that go to the dead letters."
+    ]
+    assert not (path / files.BOOT).exists()
+    assert doubt.unsynced(path) is None
+
+
+def test_without_boot_ids_the_start_of_the_machine_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"wall": 1_700_000_000.0, "boot": 1_000.0}
+
+    def unknown(path: pathlib.Path) -> str:
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "read_text", unknown)
+    monkeypatch.setattr(time, "time", lambda: clocks["wall"])
+    monkeypatch.setattr(time, "clock_gettime", lambda _: clocks["boot"])
+    first = doubt._boot_id()
+    clocks = {"wall": 1_700_050_000.0, "boot": 51_000.0}  # later
+    assert doubt._boot_id() == first
+    clocks = {"wall": 1_700_050_100.0, "boot": 5.0}  # started anew
+    assert doubt._boot_id() != first
+
+
+def test_a_seal_that_cannot_be_read_is_no_seal(path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path / files.SEAL).write_text("no numbers at all")
+    open_and_look(path)
+    assert "changed or copied while nobody had it open" in caplog.text
+
+
+def test_a_seal_that_cannot_be_written_costs_a_look(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_small", full)
+        doubt.seal(path)
+        (path / files.SEAL).unlink()
+        doubt.seal(path)
+    open_and_look(path)
+    assert "is sound" in caplog.text
+
+
+def test_a_note_that_cannot_be_taken_away_costs_a_look(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_local(path)
+
+    def failing(path: pathlib.Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "unlink", failing)
+        engine.close()
+    assert (path / files.BOOT).exists()
+    open_and_look(path)
+
+
+@pytest.mark.parametrize("name", [files.BOOT, files.SEAL])
+def test_what_is_no_file_is_no_note(path: pathlib.Path, name: str) -> None:
+    """A FIFO that nobody writes to would hang whoever reads it."""
+    (path / name).unlink(missing_ok=True)
+    os.mkfifo(path / name)
+    writer = os.open(path / name, os.O_RDWR)
+    with pytest.raises(NotAQueueError, match=f"{name} is no file.*remove it"):
+        open_local(path)
+    assert doubt.unsynced(path) is None  # a salvage goes on, whatever that is
+    os.close(writer)
+    (path / name).unlink()
+    open_and_look(path)
+
+
+def test_a_damaged_queue_in_doubt_is_not_opened(path: pathlib.Path) -> None:
+    (path / files.SEAL).unlink()
+    _, end, _ = files.extent(path / files.DATA)
+    with open(path / files.DATA, "r+b") as stream:
+        stream.seek(2 * 4096)
+        whole = stream.read(end - 2 * 4096)
+        stream.seek(2 * 4096)
+        stream.write(bytes(len(whole)))
+        stream.flush()
+        with pytest.raises(QueueDamagedError, match="is damaged; its data file was changed or copied.*check --repair"):
+            open_local(path)
+        stream.seek(2 * 4096)
+        stream.write(whole)
+    open_and_look(path)
+
+
+def test_records_that_contradict_each_other_are_no_queue(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_local(path)
+
+    def miscount(work: Any) -> None:
+        work.state.messages += 1
+
+    engine._store.write(miscount)
+    engine.close()
+    (path / files.SEAL).unlink()
+    with pytest.raises(QueueDamagedError, match="is damaged; its data file was changed.*findings"):
+        open_local(path)
+    assert opening._stores == {}
+
+
+def test_a_disk_that_fails_again(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    (path / files.SEAL).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StorageError, match="the disk fails .*replace it, or restore a backup"):
+            open_local(path)
+    open_and_look(path)
+
+
+# -- opening and closing --------------------------------------------------------------------------------------
+
+
+def test_a_queue_that_somebody_keeps_for_himself(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits as long as a change of the durability or a compaction takes, and says then who it is."""
+    shared = ByteLocks.try_shared
+    tries: list[int] = []
+
+    def kept(byte_locks: ByteLocks, offset: int) -> bool:
+        if offset == locks.USERS:
+            tries.append(offset)
+            return len(tries) > 3 and shared(byte_locks, offset)
+        return shared(byte_locks, offset)
+
+    monkeypatch.setattr(ByteLocks, "try_shared", kept)
+    open_and_look(path)
+    assert len(tries) == 4
+    tries.clear()
+    monkeypatch.setattr(opening, "_OPENING_TIMEOUT", 0.0)
+    with pytest.raises(QueueBusyError, match=r"another process keeps it for itself .*compacts the file.*try again"):
+        open_local(path)
+    assert opening._stores == {}
+
+
+def test_a_queue_is_not_closed_under_a_view(path: pathlib.Path) -> None:
+    engine = open_local(path)
+    engine._store.lock_timeout = 0.01
+    (delivery,) = engine.take("sub", 1, None)
+    with engine.view("sub", delivery) as data:
+        with pytest.raises(QueueBusyError, match="cannot be closed inside a receive_view block"):
+            opening._release(files.identity(path), engine._store)
+        assert bytes(data) == b"stored"
+        # It is as open as before, and nobody may change its files.
+        assert opening._stores[files.identity(path)] is engine._store
+        assert engine._store.users == 1
+    engine.settle("sub", [delivery.receipt])
+    engine.close()
+    assert opening._stores == {}
+
+
+def test_a_queue_that_cannot_be_deleted(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        for force in (False, True):
+            with pytest.raises(QueuePermissionError, match="cannot be deleted: .*Permission denied"):
+                delete_local(path, force=force)
+    open_and_look(path)
+    assert delete_local(path, force=False)
+    assert not path.exists()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_queue_that_is_open_here_is_deleted_by_force_only(path: pathlib.Path, engine: LocalEngine) -> None:
+    with pytest.raises(QueueBusyError, match=f"process {os.getpid()} has it open. Close it there, or force"):
+        delete_local(path, force=False)
+    assert [message.data for message in engine.browse(1, 10)] == [b"stored"]
+    # Its locks are still those of a user: another process would see them.
+    assert engine._store.locks.try_shared(locks.USERS)
+
+
+# -- reading --------------------------------------------------------------------------------------------------
+
+
+class Failing:
+    """Makes a read transaction fail so often."""
+
+    def __init__(self, engine: LocalEngine, patch: pytest.MonkeyPatch, error: Exception, times: int) -> None:
+        self.left = times
+        begin = engine._store.begin_reading
+
+        def begin_or_fail() -> Any:
+            if self.left:
+                self.left -= 1
+                raise error
+            return begin()
+
+        patch.setattr(engine._store, "begin_reading", begin_or_fail)
+
+
+def test_a_reader_follows_a_map_that_has_grown(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = lmdb.MapResizedError("mdb_txn_begin")
+    failing = Failing(engine, monkeypatch, error, 3)
+    assert engine.bounds() == (1, 2)
+    assert failing.left == 0
+    failing.left = 100
+    with pytest.raises(QueueBusyError, match="another process keeps growing the map; try again"):
+        engine.bounds()
+    assert failing.left == 0
+    assert engine.put([Entry(b"", 0)]) == [2]  # nobody is left in the gate
+
+
+@pytest.mark.parametrize("dead", [0, 1])
+def test_places_of_readers_are_all_taken(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, dead: int) -> None:
+    class Swept:
+        def __init__(self, env: Any) -> None:
+            self._env = env
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._env, name)
+
+        def reader_check(self) -> int:
+            return dead
+
+    with monkeypatch.context() as patch:
+        Failing(engine, patch, lmdb.ReadersFullError("mdb_txn_begin"), 1)
+        patch.setattr(engine._store, "env", Swept(engine._store.env))
+        if dead:
+            assert engine.bounds() == (1, 2)
+        else:
+            with pytest.raises(QueueBusyError, match="too many processes and threads read at once"):
+                engine.bounds()
+    assert engine.bounds() == (1, 2)
+
+
+def test_what_else_fails_in_a_read_is_told(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        Failing(engine, patch, lmdb.CorruptedError("mdb_txn_begin"), 1)
+        with pytest.raises(QueueDamagedError, match="mdb_txn_begin"):
+            engine.bounds()
+    for error in (lmdb.CorruptedError("mdb_get"), IndexError("out of range")):
+        with pytest.raises(QueueDamagedError, match=f"{error}"), engine._store.read():
+            raise error
+    assert engine.bounds() == (1, 2)
+
+
+def test_an_environment_that_lmdb_gave_up_is_used_no_more(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_local(path)
+    Failing(engine, monkeypatch, lmdb.PanicError("mdb_txn_begin"), 1)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="the disk failed .*close the queue and open it again"):
+            engine.bounds()
+    engine.close()
+    open_and_look(path)
+
+
+def test_an_interrupt_at_the_end_of_a_read_leaves_nobody_in_the_gate(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the map could never grow again, nor the process fork."""
+    store = engine._store
+    for what in ("read", "view"):
+        whole = type(store.gate).go_back if what == "read" else type(store.reader)._end
+        where = type(store.gate) if what == "read" else type(store.reader)
+
+        def interrupted(*arguments: Any, what: str = what, where: Any = where, whole: Any = whole) -> None:
+            monkeypatch.setattr(where, "go_back" if what == "read" else "_end", whole)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(where, "go_back" if what == "read" else "_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            with store.read() if what == "read" else store.view():
+                pass
+        alone: list[bool] = []
+        with store.gate.alone(BOUND) as granted:
+            alone.append(granted)
+        assert alone == [True]
+        assert not store.reader._views
+
+
+def test_a_view_in_use_is_kept_in_a_forked_child(engine: LocalEngine) -> None:
+    """What a child inherits it can let go of once nothing made of it is left; the parent's transaction goes on."""
+    (delivery,) = engine.take("sub", 1, None)
+    found: list[bool] = []
+    reader = engine._store.reader
+    with engine.view("sub", delivery) as data:
+        array = pickle.PickleBuffer(data)
+        (view,) = reader._views
+        txn = view.txn
+        found.append(reader.abandon())
+        assert bytes(array) == b"stored"
+        array.release()
+        found.append(reader.abandon())
+        assert found == [False, True]
+        with pytest.raises(ValueError, match="released"):
+            bytes(data)
+        assert txn is not None
+        txn.abort()
+    engine.settle("sub", [delivery.receipt])
