@@ -239,11 +239,14 @@ def holds(path: pathlib.Path, kind: bytes, message_id: int) -> bool:
 
 def test_a_take_of_the_newest_that_was_held_waits_again(queue: pathlib.Path, tmp_path: pathlib.Path) -> None:
     damaged = tmp_path / "damaged"
-    with contextlib.suppress(LookupError), Environment(queue) as env, env.new_subscriber("a") as subscriber:
-        with subscriber.receive_to_top(timeout=0) as data:
-            assert data == b"expiring"
-            shutil.copytree(queue, damaged)
-            raise LookupError
+    with (
+        contextlib.suppress(LookupError),
+        Environment(queue) as env,
+        env.new_subscriber("a").receive_to_top(timeout=0) as data,
+    ):
+        assert data == b"expiring"
+        shutil.copytree(queue, damaged)
+        raise LookupError
     report = care.salvage(damaged, tmp_path / "new")
     assert report.complete
     found = deliveries(tmp_path / "new", "a")

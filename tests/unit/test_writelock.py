@@ -2,15 +2,12 @@
 
 import os
 import pathlib
-import threading
-from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
 from persipubsub.engine.local import locks, writelock
 from persipubsub.engine.local.board import SIZE, WRITERS, WRITERS_AT, Slots
-from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.locks import ByteLocks
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.errors import QueueBusyError
@@ -152,32 +149,3 @@ def test_an_interrupt_leaves_nothing_claimed(lock: WriteLock, page: Page, waits:
     assert is_free(page)
     del page.happens
     assert lock.try_acquire()
-
-
-# -- the turn among threads ---------------------------------------------------------------------------------
-
-
-def test_a_job_may_be_told_twice() -> None:
-    """Once that the turn is free, and once that it is done, before its thread has looked."""
-    job: Job[None] = Job(lambda work: None, 0, False)
-    job.wake()
-    job.wait = threading.Lock()
-    job.wait.acquire()
-    job.wake()
-    job.wake()
-    assert job.wait.acquire(timeout=0)
-    assert not job.wait.acquire(timeout=0)
-
-
-def test_the_turn_is_offered_to_nobody_where_somebody_carries_the_job_already() -> None:
-    class Vanishing(deque[Job[None]]):
-        """What waits, taken by another thread right after it was seen."""
-
-        def __bool__(self) -> bool:
-            self.clear()
-            return True
-
-    turn = Turn("/a/queue", Vanishing([Job(lambda work: None, 0, False)]))
-    with turn:
-        assert turn.lock.locked()
-    assert turn.acquire(timeout=0)

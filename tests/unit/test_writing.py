@@ -3,7 +3,6 @@
 import pathlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +20,6 @@ from persipubsub.engine.messages import Entry
 from persipubsub.errors import (
     MessageError,
     PersipubsubError,
-    QueueBusyError,
     QueueDamagedError,
     StorageFullError,
 )
@@ -154,7 +152,7 @@ def test_a_damaged_record_is_told_and_nothing_written(engine: LocalEngine, store
         raise IndexError("out of range")
 
     for attempt in (store.write, store.writer.rehearse):
-        with pytest.raises(QueueDamagedError, match="record cannot be read .*persipubsub check"):
+        with pytest.raises(QueueDamagedError, match=r"record cannot be read .*persipubsub check"):
             attempt(misread)  # type: ignore[operator]
     with pytest.raises(QueueDamagedError, match="record cannot be read"):
         store.writer.write_alone(lambda work, alone: misread(work))
@@ -332,100 +330,3 @@ def test_an_interrupt_while_another_thread_carries_the_take_undoes_it(
     assert (figures.leased, figures.waiting) == (0, 2)
     (delivery,) = engine.take("sub", 1, None)
     assert delivery.data == b"taken"
-
-
-# -- the turn -----------------------------------------------------------------------------------------------
-
-
-def test_the_turn_is_not_waited_for_by_who_has_it(engine: LocalEngine, writer: Writer) -> None:
-    with writer.turn:
-        with pytest.raises(QueueBusyError, match="in the middle of a call of the same thread"):
-            writer.turn.acquire(timeout=1.0)
-        found: list[bool] = []
-        thread = threading.Thread(target=lambda: found.append(writer.turn.acquire(timeout=0.01)))
-        thread.start()
-        thread.join(BOUND)
-        assert found == [False]
-    assert send(engine, b"free") == 1
-
-
-class Late:
-    """The lock of the turn; before it is taken, something happens once."""
-
-    def __init__(self, lock: threading.Lock, happens: Callable[[], object]) -> None:
-        self._lock = lock
-        self._happens: list[Callable[[], object]] = [happens]
-
-    def acquire(self, timeout: float = -1) -> bool:
-        if self._happens:
-            self._happens.pop()()
-        return self._lock.acquire(timeout=timeout)
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lock, name)
-
-
-def test_what_another_thread_has_carried_meanwhile_is_not_carried_again(
-    engine: LocalEngine, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = store.writer
-    before = store.last_transaction()
-    monkeypatch.setattr(writer.turn, "lock", Late(writer.turn.lock, writer._lead))
-    assert send(engine, b"1") == 1
-    monkeypatch.setattr(writer.turn, "lock", Late(writer.turn.lock, writer._lead))
-    assert engine.put_each([[Entry(b"2", 1)], [Entry(b"3", 1)]]) == [[2], [3]]
-    assert store.last_transaction() == before + 2
-    assert stored(engine) == [b"1", b"2", b"3"]
-
-
-def test_who_waits_looks_for_itself_now_and_then(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wake-up between threads that is lost costs a moment."""
-    looks: list[Job[Any]] = []
-    wait_for = Writer._wait_for
-
-    def count(writer: Writer, job: Job[Any]) -> None:
-        looks.append(job)
-        wait_for(writer, job)
-
-    monkeypatch.setattr(Writer, "_wait_for", count)
-    ids: list[int] = []
-    thread = threading.Thread(target=lambda: ids.append(send(engine, b"of the thread")))
-    writer = engine._store.writer
-    writer.turn.lock.acquire()
-    thread.start()
-    wait_until(lambda: len(looks) > 2, "it looks again")
-    writer.turn.lock.release()  # and tell nobody
-    thread.join(BOUND)
-    assert ids == [1]
-
-
-def test_nobody_waits_for_what_is_done(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persipubsub.engine.local.writing._PATIENCE", BOUND)
-    job = Job(lambda work: None, 0, False, done=True)
-    with writer.turn:
-        began = time.monotonic()
-        writer._wait_for(job)
-    assert time.monotonic() - began < BOUND
-
-
-def test_each_event_is_logged_once(engine: LocalEngine, writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that comes by while another one logs, finds what is left; none, nothing twice."""
-    logged: list[object] = []
-
-    class Told:
-        def log(self, path: object) -> None:
-            logged.append(self)
-            if len(logged) == 1:
-                writer._log_events()
-
-    told = [Told(), Told(), Told()]
-    writer.events.extend(told)  # type: ignore[arg-type]
-    send(engine, b"")
-    assert logged == told
-    assert not writer.events
