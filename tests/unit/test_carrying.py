@@ -170,7 +170,7 @@ def test_a_carrier_waits_for_those_it_answered_last(
         ask(store)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sharing.time, "sleep", sleep)
+        patch.setattr(time, "sleep", sleep)
         send(engine, b"mine")
     assert len(glances) == 1
     assert store.last_transaction() == before + 1

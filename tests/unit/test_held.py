@@ -1,7 +1,7 @@
 """What is held, when it is given back late, ahead of its turn, or after a limit took it."""
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -130,9 +130,14 @@ def test_it_may_be_extended(engine: LocalEngine, ended: Delivery, clock: FakeClo
 
 def test_it_is_the_next_ones_once_that_has_it(engine: LocalEngine, ended: Delivery) -> None:
     (again,) = take(engine)
-    for late in (engine.reject, engine.give_back, engine.settle):
+    late: list[Callable[[], object]] = [
+        lambda: engine.reject("sub", [ended.receipt], "no good"),
+        lambda: engine.give_back("sub", [ended.receipt]),
+        lambda: engine.settle("sub", [ended.receipt]),
+    ]
+    for act in late:
         with pytest.raises(LeaseLostError, match="Message 2 of subscriber 'sub'"):
-            late("sub", [ended.receipt], *(["no good"] if late == engine.reject else []))
+            act()
     engine.settle("sub", [again.receipt])
 
 
@@ -233,8 +238,12 @@ def test_a_failure_while_a_large_message_is_read_gives_it_back(
 @pytest.mark.parametrize("large", [False, True])
 def test_a_damaged_message_is_a_dead_letter_and_the_next_is_taken(engine: LocalEngine, large: bool) -> None:
     data = LARGE if large else b"small"
-    acts = {"take": lambda: take(engine)[0], "pop": lambda: engine.pop("sub")}
-    for name, act in {**acts, "newest": lambda: engine.take_newest("sub", None)}.items():
+    acts: dict[str, Callable[[], Delivery | None]] = {
+        "take": lambda: take(engine)[0],
+        "pop": lambda: engine.pop("sub"),
+        "newest": lambda: engine.take_newest("sub", None),
+    }
+    for name, act in acts.items():
         first, second = send(engine, data, data)
         damaged, sound = (second, first) if name == "newest" else (first, second)
 
@@ -255,7 +264,8 @@ def test_a_damaged_message_is_a_dead_letter_and_the_next_is_taken(engine: LocalE
 def test_what_is_popped_lies_behind_much_that_is_not_wanted(engine: LocalEngine) -> None:
     """One transaction passes so much and not more."""
     engine.configure_subscriber("sub", SubscriberSettings(topic_filter="wanted"))
-    for act in (lambda: take(engine)[0], lambda: engine.pop("sub")):
+    acts: list[Callable[[], Delivery | None]] = [lambda: take(engine)[0], lambda: engine.pop("sub")]
+    for act in acts:
         send(engine, *[b"not wanted"] * (2 * PASSED + 1))
         engine.put([Entry(b"wanted", 6, topic="wanted")])
         found = act()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import lmdb
 import pytest
 
-from persipubsub.engine.local import create_local, format, open_local, prune, removal, take, vitals
+from persipubsub.engine.local import create_local, format, look, open_local, prune, removal, take
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.work import Work, read_settings, settings_records
 from persipubsub.engine.messages import Entry
@@ -276,7 +276,7 @@ def test_a_subscriber_that_comes_while_one_looks(engine: LocalEngine, monkeypatc
     assert len(other.take("sub", 1, None)) == 1
     engine._store.owners.end(other._taker.owner())
     with monkeypatch.context() as patch:
-        patch.setattr(vitals.look, "subscriber_dbs", lambda store: [])
+        patch.setattr(look, "subscriber_dbs", lambda store: [])
         assert engine.vitals().stale_leases == {}
     assert engine.vitals().stale_leases == {"sub": 1}
     other.close()

@@ -2,11 +2,12 @@
 
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from persipubsub.engine.local import locks, writelock
+from persipubsub.engine.local import locks
 from persipubsub.engine.local.board import SIZE, WRITERS, WRITERS_AT, Slots
 from persipubsub.engine.local.locks import ByteLocks
 from persipubsub.engine.local.writelock import WriteLock
@@ -23,7 +24,7 @@ class Page(bytearray):
 
     happens = staticmethod(lambda: None)
 
-    def find(self, *arguments: object) -> int:  # type: ignore[override]
+    def find(self, *arguments: object) -> int:
         self.happens()
         return super().find(*arguments)  # type: ignore[arg-type]
 
@@ -91,7 +92,7 @@ def test_one_waits_until_the_other_has_written(lock: WriteLock, page: Page, monk
         if len(sleeps) == 100:
             page[WRITERS_AT + PLACE] = 0
 
-    monkeypatch.setattr(writelock.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     lock.acquire(BOUND)
     assert len(sleeps) == 100
     assert sleeps == sorted(sleeps)
@@ -142,7 +143,7 @@ def test_an_interrupt_leaves_nothing_claimed(lock: WriteLock, page: Page, waits:
         if page[SLOW] == slowly:
             raise KeyboardInterrupt
 
-    page.happens = interrupt  # type: ignore[method-assign]
+    page.happens = interrupt
     with pytest.raises(KeyboardInterrupt):
         lock.acquire(0.0) if waits else lock.try_acquire()
     page[WRITERS_AT + PLACE] = 0

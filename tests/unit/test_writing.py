@@ -153,7 +153,7 @@ def test_a_damaged_record_is_told_and_nothing_written(engine: LocalEngine, store
 
     for attempt in (store.write, store.writer.rehearse):
         with pytest.raises(QueueDamagedError, match=r"record cannot be read .*persipubsub check"):
-            attempt(misread)  # type: ignore[operator]
+            attempt(misread)
     with pytest.raises(QueueDamagedError, match="record cannot be read"):
         store.writer.write_alone(lambda work, alone: misread(work))
 
