@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -192,6 +193,9 @@ class Looks:
 
         patch.setattr(Horizon, "__init__", count)
 
+    def beyond(self, number: int) -> bool:
+        return self.number > number
+
 
 def test_who_watches_a_removed_subscriber_tells_it_once(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """And does not spin until somebody has looked."""
@@ -199,10 +203,11 @@ def test_who_watches_a_removed_subscriber_tells_it_once(engine: LocalEngine, mon
     waiter = engine.waiter("a")
     waiter.fileno()
     engine.remove_subscriber("a")
-    before = looks.number
-    waiter.arm()
-    wait_until(lambda: looks.number > before, "it looks")
-    assert not eventually(lambda: looks.number > before + 10, 0.1)
+    for _ in range(2):
+        before = looks.number
+        waiter.arm()
+        wait_until(partial(looks.beyond, before), "it looks")
+    assert not eventually(partial(looks.beyond, before + 10), 0.1)
     waiter.close()
 
 
