@@ -184,7 +184,9 @@ def test_a_view_that_cannot_be_ended_is_not_acknowledged(env: Environment, sub: 
         def __exit__(self, *_: object) -> None:
             raise KeyboardInterrupt
 
-    assert block.__enter__() == b"1"
+    view = block.__enter__()
+    assert view is not None
+    assert bytes(view) == b"1"
     assert block._view is not None
     block._view.__exit__(None, None, None)
     block._view = Interrupted()  # type: ignore[assignment]

@@ -13,6 +13,7 @@ from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.store import Store
+from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writing import Writer
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import QueueBusyError
@@ -141,6 +142,27 @@ def test_each_event_is_logged_once(engine: LocalEngine, writer: Writer, monkeypa
     writer.events.extend(told)  # type: ignore[arg-type]
     send(engine, b"")
     assert logged == told
+    assert not writer.events
+
+
+def test_events_are_logged_after_every_kind_of_commit(
+    engine: LocalEngine, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And in none: a handler may use this very queue."""
+    engine.remove_subscriber("sub")
+    assert engine.put_each([[Entry(b"1", 1)], [Entry(b"2", 1)]]) == [[1], [2]]
+    assert "no subscriber" in caplog.text
+    held: list[bool] = []
+
+    class Told:
+        def log(self, path: object) -> None:
+            held.append(writer.turn.lock.locked())
+
+    def tell(work: Work, alone: bool) -> None:
+        work.events.append(Told())  # type: ignore[arg-type]
+
+    writer.write_alone(tell)
+    assert held == [False]
     assert not writer.events
 
 

@@ -93,8 +93,8 @@ def test_what_is_lost_leaves_one_to_look_now_and_then(engine: LocalEngine, lost:
         for key, value in work.txn.cursor(db=work.handle(database)):
             if lost is None or bytes(key[:1]) in lost:
                 kept[bytes(key)] = bytes(value)
-        for key in kept:
-            work.txn.delete(key, db=work.handle(database))
+        for lost_key in kept:
+            work.txn.delete(lost_key, db=work.handle(database))
         work.touched = True
 
     def mend(work: Work) -> None:
@@ -208,6 +208,19 @@ def test_who_watches_a_removed_subscriber_tells_it_once(engine: LocalEngine, mon
         waiter.arm()
         wait_until(partial(looks.beyond, before), "it looks")
     assert not eventually(partial(looks.beyond, before + 10), 0.1)
+    waiter.close()
+
+
+def test_who_has_not_looked_is_told_again(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ring may be lost on its way."""
+    monkeypatch.setattr(waiting, "LONGEST", 0.002)
+    waiter = engine.waiter("a")
+    descriptor = waiter.fileno()
+    engine.remove_subscriber("a")
+    for _ in range(2):
+        assert select.select([descriptor], [], [], BOUND)[0]
+        assert waiter._bell is not None
+        waiter._bell.silence()
     waiter.close()
 
 
