@@ -92,6 +92,7 @@ def test_a_question_that_is_taken_back_before_the_commit_is_left_out(
     assert not store.posts.answer_to(question.slot, question.nonce)
     # Whatever stands there now can still be taken back.
     assert store.posts.count() == replaced
+    assert not store.posts.decide(question)
     assert store.posts.withdraw(question.slot)
 
 

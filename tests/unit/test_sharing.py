@@ -9,10 +9,12 @@ import pytest
 
 from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.bells import Bells
-from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM, Slots
+from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM, WRITERS_AT, Slots
 from persipubsub.engine.local.engine import LocalEngine
+from persipubsub.engine.local.operations import sending
 from persipubsub.engine.local.posts import Question
-from persipubsub.engine.local.sharing import Sharing
+from persipubsub.engine.local.publish import Publication
+from persipubsub.engine.local.sharing import Sharing, _encode
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.engine.messages import Delivery, Entry
@@ -278,8 +280,7 @@ def test_an_interrupt_while_looking_for_the_answer_frees_the_lock(
         with pytest.raises(KeyboardInterrupt):
             send(engine, b"never")
     assert len(calls) == 1
-    assert other._store.writer.lock.try_acquire()
-    other._store.writer.lock.release()
+    assert other._store.board.page[WRITERS_AT:].count(1) == 0  # nobody writes
     assert stored(engine) == []
 
 
@@ -295,6 +296,18 @@ def test_without_a_place_to_ask_one_waits_for_the_lock(
     other.steps = [other.writes]
     assert send(engine, b"by itself") == 1
     assert not other.steps
+    assert stored(engine) == [b"by itself"]
+
+
+def test_what_a_dead_one_has_posted_goes_with_its_place(
+    engine: LocalEngine, store: Store, other: Other, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the successor cannot ask after all."""
+    store.posts.ask(Question(0, b"of a dead one...", 4000, _encode([sending(Publication([Entry(b"dead", 4)]))])))
+    monkeypatch.setattr(Bells, "claim", lambda _: None)
+    other.steps = [other.writes]
+    assert send(engine, b"by itself") == 1
+    assert store.writer._sharing._slot == 0
     assert stored(engine) == [b"by itself"]
 
 
