@@ -21,11 +21,10 @@ from persipubsub import (
 )
 from persipubsub.delivery import iteration
 from persipubsub.delivery.iteration import Messages
-from persipubsub.delivery.receipts import Receipts
 from persipubsub.delivery.settling import Settler
 from persipubsub.engine import forking
 from persipubsub.engine.memory.engine import MemoryEngine
-from persipubsub.engine.messages import Delivery, Receipt
+from persipubsub.engine.messages import Delivery
 
 _NUMBERS = itertools.count()
 Sub = persipubsub.Subscriber[bytes]
@@ -372,34 +371,29 @@ def test_a_loop_in_a_forked_child_leaves_all_to_the_parent(
     assert counts(env) == before
 
 
-# -- receipts ---------------------------------------------------------------------------------------------------
+def test_a_forked_child_begins_anew(env: Environment, sub: Sub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither wakes those who wait in the parent, nor gives back what the parent holds."""
 
+    class OfTheParent:
+        def wake(self) -> None:
+            raise AssertionError("woken by the child")
 
-def delivery(message_id: int, token: int) -> Delivery:
-    return Delivery(message_id, token, b"", 0, b"", None, 0, 0, 1, None, 0)
-
-
-def test_only_what_was_held_is_forgotten() -> None:
-    receipts = Receipts()
-    receipts.add([delivery(1, 10), delivery(2, 20), delivery(3, 30)])
-    forget = receipts.forgetting()
-    receipts.add([delivery(2, 21), delivery(4, 40)])  # the second was taken again meanwhile
-    receipts.forget(delivery(2, 20))
-    forget()
-    assert receipts.drain() == [Receipt(4, 40), Receipt(2, 21)]
-    assert not receipts
-
-
-def test_two_threads_that_drain_get_each_receipt_once() -> None:
-    class Raced(dict[int, int]):
-        """What is held, of which another thread takes the last right before this one does."""
-
-        def popitem(self) -> tuple[int, int]:
-            if len(self) == 1:
-                self.clear()
-            return super().popitem()
-
-    receipts = Receipts()
-    receipts._tokens = Raced({1: 10, 2: 20})
-    assert receipts.drain() == [Receipt(2, 20)]
-    assert receipts.drain() == []
+    engine, holder = env._connection.engine(), sub._holder
+    take(sub)
+    before = counts(env)
+    for act in (holder.engine, holder.wake, holder.close):
+        holder._watcher = None
+        sub.fileno()
+        holder._room._waiters.add(OfTheParent())  # type: ignore[arg-type]
+        with monkeypatch.context() as patch:
+            patch.setattr(forking, "generation", forking.generation + 1)
+            patch.setattr(type(env._connection), "engine", lambda _: engine)
+            act()
+            if act == holder.engine:
+                assert not holder._held
+                assert holder._watcher is None
+                holder._generation -= 1
+        if act == holder.wake:
+            assert holder._room._waiters == set()
+    assert holder.closed
+    assert counts(env) == before

@@ -10,7 +10,7 @@ from persipubsub.engine.local import create_local, format, open_local, opening
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.take import PASSED
 from persipubsub.engine.messages import Delivery, Entry
-from persipubsub.errors import LeaseLostError
+from persipubsub.errors import LeaseLostError, QueueBusyError
 from persipubsub.limits import Durability, HighWaterMark, Settings, Strategy, SubscriberSettings
 from tests.contract.support import SECOND, FakeClock
 
@@ -306,6 +306,27 @@ def test_an_interrupt_behind_a_take_gives_it_back(engine: LocalEngine, monkeypat
     assert (figures(engine).leased, figures(engine).settled, figures(engine).waiting) == (0, 1, 1)
     (second,) = take(engine)
     assert second.id == 2
+
+
+def test_what_cannot_be_given_back_is_given_back_at_the_end(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A finalizer has nobody to raise to."""
+    send(engine, b"1")
+    other = open_local(engine._store.path)
+    (delivery,) = other.take("sub", 1, None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise QueueBusyError("somebody else writes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._store, "write", fail)
+        other._taker.release("sub", [delivery.receipt])
+    assert "messages could not be given back yet: somebody else writes" in caplog.text
+    assert take(engine) == []
+    other.close()
+    (again,) = take(engine)
+    assert again.id == 1
 
 
 def test_an_owner_leaves_once(engine: LocalEngine) -> None:
