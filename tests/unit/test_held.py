@@ -54,6 +54,13 @@ def figures(engine: LocalEngine) -> Any:
     return found
 
 
+def test_a_limit_that_another_process_has_raised_is_read_anew(engine: LocalEngine) -> None:
+    """What this process knows of the settings may be older than they are."""
+    engine._store.largest_known = 1
+    assert send(engine, b"longer", b"than that") == [1, 2]
+    assert engine._store.largest_known == engine.settings().max_message_bytes
+
+
 # -- given back -----------------------------------------------------------------------------------------------
 
 
@@ -90,6 +97,27 @@ def test_settling_up_to_the_newest_leaves_what_is_newer(engine: LocalEngine) -> 
     engine.settle_to_top("sub", third.receipt)
     assert (figures(engine).settled, figures(engine).lag) == (3, 1)
     assert [delivery.id for delivery in take(engine, 9)] == [4]
+
+
+def test_settling_up_to_the_newest_leaves_what_is_held_below(engine: LocalEngine) -> None:
+    send(engine, b"1", b"2")
+    (first,) = take(engine)
+    newest = engine.take_newest("sub", None)
+    assert newest is not None
+    assert figures(engine).last_settled_ns is None
+    engine.settle_to_top("sub", newest.receipt)
+    assert (figures(engine).settled, figures(engine).leased) == (1, 1)
+    assert figures(engine).last_settled_ns == engine._store.clock.wall_ns()
+    engine.settle("sub", [first.receipt])
+    assert figures(engine).lag == 0
+
+
+def test_what_nobody_saw_may_be_gone_already(engine: LocalEngine) -> None:
+    send(engine, b"1", b"2")
+    first, second = take(engine, 2)
+    assert engine.settle_ids("sub", [first.id]) == 1
+    engine.give_back("sub", [first.receipt, second.receipt], undelivered=True)
+    assert [(each.id, each.delivery_count) for each in take(engine, 9)] == [(2, 1)]
 
 
 # -- leases that ended ----------------------------------------------------------------------------------------
