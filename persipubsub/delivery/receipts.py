@@ -21,9 +21,6 @@ class Receipts:
     def __len__(self) -> int:
         return len(self._tokens)
 
-    def __contains__(self, delivery: object) -> bool:
-        return isinstance(delivery, Delivery) and self._tokens.get(delivery.id) == delivery.token
-
     def add(self, taken: Iterable[Delivery]) -> None:
         """Hold what was taken; a newer take of the same message replaces the older."""
         for delivery in taken:

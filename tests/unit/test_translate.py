@@ -47,6 +47,7 @@ def test_a_translation_names_the_queue_and_the_cause(kind: type[lmdb.Error]) -> 
         (errno.EACCES, errors.QueuePermissionError),
         (errno.EPERM, errors.QueuePermissionError),
         (errno.EROFS, errors.StorageError),
+        (errno.ENOMEM, errors.StorageError),
         (errno.EIO, errors.StorageError),
         (0, errors.StorageError),
     ],
@@ -54,6 +55,11 @@ def test_a_translation_names_the_queue_and_the_cause(kind: type[lmdb.Error]) -> 
 def test_errors_of_the_operating_system_are_told_apart(code: int, expected: type[Exception]) -> None:
     coded: type[lmdb.Error] = type("CodedError", (lmdb.Error,), {"code": code})
     assert type(translate(coded("mdb_txn_commit: failed"), "q")) is expected
+
+
+def test_a_lack_of_memory_is_named() -> None:
+    coded: type[lmdb.Error] = type("CodedError", (lmdb.Error,), {"code": errno.ENOMEM})
+    assert "no memory or address space left (mdb_env_open)" in str(translate(coded("mdb_env_open"), "q"))
 
 
 def test_a_real_error_is_translated(tmp_path: object) -> None:

@@ -61,22 +61,29 @@ def delete_local(path: pathlib.Path, *, force: bool) -> bool:
         if path.exists():
             raise NotAQueueError(f"{path} is not a queue of persipubsub; it was left alone.")
         return False
-    if not force:
-        store = _stores.get(files.identity(path))
-        byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR)) if store is None else store.locks
+    if force:
+        _destroy(path)
+    else:
+        _delete_unused(path)
+    return True
+
+
+def _delete_unused(path: pathlib.Path) -> None:
+    # Whoever opens it in this process waits: its locks would neither be seen here, nor outlast this look at them.
+    with _guard:
+        if files.identity(path) in _stores:
+            raise _in_use(path, f"process {os.getpid()}")
+        byte_locks = locks.ByteLocks(files.open_own(path / files.LOCKS, os.O_RDWR))
         try:
-            if store is not None or not byte_locks.try_exclusive(locks.USERS):
-                holder = byte_locks.name_holder(locks.USERS) if store is None else f"process {os.getpid()}"
-                raise QueueBusyError(
-                    f"Queue {path} is not deleted: {holder} has it open. Close it there, or force the deletion."
-                )
+            if not byte_locks.try_exclusive(locks.USERS):
+                raise _in_use(path, byte_locks.name_holder(locks.USERS))
             _destroy(path)
         finally:
-            if store is None:
-                byte_locks.close()
-    else:
-        _destroy(path)
-    return True
+            byte_locks.close()
+
+
+def _in_use(path: pathlib.Path, who: str) -> QueueBusyError:
+    return QueueBusyError(f"Queue {path} is not deleted: {who} has it open. Close it there, or force the deletion.")
 
 
 def _destroy(path: pathlib.Path) -> None:
@@ -104,6 +111,8 @@ def open_local(path: pathlib.Path) -> LocalEngine:
     except PersipubsubError:
         raise
     except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            files.inspect(path)  # it was deleted meanwhile: there is none
         raise creating.refused(error, path, "opened") from error
 
 
@@ -292,6 +301,5 @@ def _after_fork_in_child() -> None:
 
 
 _after: list[Callable[[], None]] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
-    forking.on_fork_child(_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
+forking.on_fork_child(_after_fork_in_child)

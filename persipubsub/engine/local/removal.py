@@ -1,5 +1,7 @@
 """Subscribers that go: removed, cleared, or vanished with their owner."""
 
+from itertools import takewhile
+
 from persipubsub.engine.local import blocks, format, prune, roster
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.work import Work
@@ -60,12 +62,11 @@ def delete_leftovers(work: Work, alone: bool) -> None:
         return
     known = {format.subscriber_db(identifier.encode()) for identifier in roster.names(work)}
     names = work.txn.cursor()
-    left: list[bytes] = []
-    if names.set_range(format.SUBSCRIBER_PREFIX):
-        for key in names.iternext(values=False):
-            if not bytes(key).startswith(format.SUBSCRIBER_PREFIX):
-                break
-            left.append(bytes(key))
+    names.set_range(format.SUBSCRIBER_PREFIX)
+    left = [
+        bytes(key)
+        for key in takewhile(lambda key: bytes(key).startswith(format.SUBSCRIBER_PREFIX), names.iternext(values=False))
+    ]
     for name in left:
         if name not in known:
             work.txn.drop(work.handle(name), delete=True)

@@ -70,10 +70,9 @@ MEANINGS: dict[type[lmdb.Error], tuple[type[PersipubsubError], str]] = {
     lmdb.BadDbiError: (QueueError, _INTERNAL),
     lmdb.InvalidParameterError: (QueueError, _INTERNAL),
 }
-for _name in ("ProblemError", "BadChecksumError", "CryptoFailError", "EnvEncryptionError"):
-    # Only where py-lmdb is built with LMDB 1.0; a queue is written in the 0.9 format.
-    if hasattr(lmdb, _name):
-        MEANINGS[getattr(lmdb, _name)] = (QueueDamagedError, _DAMAGED)
+# Only where py-lmdb is built with LMDB 1.0; a queue is written in the 0.9 format.
+_NEWER = ("ProblemError", "BadChecksumError", "CryptoFailError", "EnvEncryptionError")
+MEANINGS.update({getattr(lmdb, name): (QueueDamagedError, _DAMAGED) for name in _NEWER if hasattr(lmdb, name)})
 
 
 #: What reading a record raises that is not one: it was damaged, or written by something else.

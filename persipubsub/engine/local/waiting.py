@@ -140,7 +140,7 @@ class Watcher:
         self._store = store
         self._identifier = identifier
         self._bell = bell
-        self._closing = False
+        self._closing = self._closed_within = False
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="persipubsub-watch", daemon=True)
         self._thread.start()
@@ -159,7 +159,7 @@ class Watcher:
             except PersipubsubError:
                 # The subscriber is gone, or the queue: whoever uses the descriptor shall find out.
                 self._bell.ring()
-                _sleep([self._read], LONGEST)
+                self._rest()
                 continue
             try:
                 began = time.monotonic()
@@ -168,16 +168,28 @@ class Watcher:
                     os.read(self._read, 4096)
                 elif readable or time.monotonic() - began >= horizon.seconds < LONGEST:
                     self._bell.ring()
-                    # Nothing more to tell until somebody has looked.
-                    _sleep([self._read], LONGEST)
+                    self._rest()
             finally:
                 horizon.close()
+        if self._closed_within:
+            self._close_pipe()
+
+    def _rest(self) -> None:
+        """Sleep, for there is nothing more to tell until somebody has looked."""
+        if _sleep([self._read], LONGEST):
+            os.read(self._read, 4096)
 
     def close(self) -> None:
         """Stop watching."""
         self._closing = True
         self.look_again()
-        if self._thread is not threading.current_thread():
+        if self._thread is threading.current_thread():
+            # A finalizer that happens to run there: it still has to come to its end.
+            self._closed_within = True
+        else:
             self._thread.join()
+            self._close_pipe()
+
+    def _close_pipe(self) -> None:
         os.close(self._read)
         os.close(self._write)

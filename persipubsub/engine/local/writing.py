@@ -218,14 +218,14 @@ class Writer:
                     self.lock.release()
                 self._tell(work)
         except StorageFullError as error:
-            if len(jobs) == 1:
-                jobs[0].error, jobs[0].done = error, True
-            else:
-                for job in jobs:
-                    if not job.done:
-                        job.error = None
-                        self._carry([job])
-            return
+            for job in jobs:
+                if job.done:
+                    continue
+                if len(jobs) == 1:
+                    job.error, job.done = error, True
+                else:
+                    job.error = None
+                    self._carry([job])
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' affair
             said = self._store.explain(error) if isinstance(error, lmdb.Error) else error
             for job in jobs:
