@@ -89,6 +89,18 @@ def test_the_owners_are_shown(queue: Queue) -> None:
     assert [owner.leased for owner in queue.figures().owners or ()] == [0]
 
 
+@pytest.mark.needs("halving", "turned_clock")
+def test_an_owner_holds_nothing_that_a_limit_took(queue: Queue) -> None:
+    queue.deploy(max_messages=4)
+    queue.fill(4)
+    held = queue.sub().get_many(4, timeout=0)
+    assert len(held) == 4
+    queue.fill(1)
+    figures = queue.figures()
+    assert (figures.leased, figures.lost) == (2, 2)
+    assert [owner.leased for owner in figures.owners or ()] == [2]
+
+
 @pytest.mark.needs("exact_counters")
 def test_an_idle_subscriber_shows_its_losses_before_it_looks(queue: Queue) -> None:
     queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)

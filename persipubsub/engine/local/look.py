@@ -1,6 +1,7 @@
 """Reading without a trace: statistics, browsing, positions."""
 
 import os
+from collections import Counter
 
 from persipubsub.engine.figures import OwnerStatistics, Statistics, SubscriberStatistics
 from persipubsub.engine.local import format, gaps, living, owners, roster
@@ -60,12 +61,14 @@ def _subscriber(work: Work, identifier: str, following: int) -> SubscriberStatis
     desk = Desk(work, identifier)
     record = desk.record
     overflow, timeout = gaps.losses_between(desk, record.position, following)
-    leased_by: dict[int, int] = {}
+    leased_by: Counter[int] = Counter()
     counts = {READY: record.ready, DELAYED: record.delayed, LEASED: record.leased}
+    pruned = work.state.pruned_overflow or work.state.pruned_timeout
     if record.leased:
-        for _, hold in desk.each(LEASED):
-            leased_by[hold.owner] = leased_by.get(hold.owner, 0) + 1
-    if work.state.pruned_overflow or work.state.pruned_timeout:
+        for message_id, hold in desk.each(LEASED):
+            if not pruned or desk.exists(message_id, hold):
+                leased_by[hold.owner] += 1
+    if pruned:
         # Limits may have taken what the subscriber holds; it notices when it comes by, we do now.
         for kind in counts:
             missing = sum(not desk.exists(message_id, hold) for message_id, hold in desk.each(kind))
@@ -90,13 +93,13 @@ def _subscriber(work: Work, identifier: str, following: int) -> SubscriberStatis
     )
 
 
-def _owners(desk: Desk, leased_by: dict[int, int]) -> list[OwnerStatistics]:
+def _owners(desk: Desk, leased_by: Counter[int]) -> list[OwnerStatistics]:
     found = []
     for owner in desk.owners():
         record = desk.txn.get(OWNER + pack_id(owner), db=desk.db)
         if record is not None and desk.work.store.is_alive(owner):
             who = format.decode_owner(record)
-            leased, elsewhere = leased_by.get(owner, 0), owners.is_elsewhere(who)
+            leased, elsewhere = leased_by[owner], owners.is_elsewhere(who)
             found.append(OwnerStatistics(who.pid, who.command, who.since_ns, leased, elsewhere))
     return found
 
