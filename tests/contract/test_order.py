@@ -232,3 +232,14 @@ def test_without_subscribers_messages_are_counted_and_logged_once(
     queue.control.add_subscriber("late", start="first")
     assert queue.fill(1) == [4]
     assert queue.take("late").id == 4
+
+
+def test_a_thousand_messages_settled_ahead_are_passed(queue: Queue) -> None:
+    queue.deploy()
+    queue.fill(1_200)
+    assert queue.sub().ack(range(2, 1_201)) == 1_199
+    queue.take().ack()
+    queue.take_nothing()
+    assert queue.lag() == (0, 0, 0)
+    assert queue.retained() == []
+    assert queue.control.check() == []

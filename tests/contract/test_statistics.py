@@ -120,3 +120,14 @@ def test_a_queue_that_is_used_up_starts_from_nothing_again(queue: Queue) -> None
     found = queue.statistics()
     assert (found.messages, found.payload_bytes, found.first_id, found.published) == (0, 0, None, 100)
     assert queue.figures().position == 101
+
+
+@pytest.mark.needs("halving")
+def test_what_a_limit_took_before_a_subscriber_came_is_no_loss_of_it(queue: Queue) -> None:
+    queue.deploy(max_messages=4, strategy=Strategy.PRUNE_LAST)
+    queue.fill(5)
+    assert queue.retained() == [1, 2, 5]
+    queue.control.add_subscriber("late", start="first")
+    assert (queue.figures("a").lost, queue.figures("late").lost) == (2, 0)
+    assert rest(queue.sub("late")) == [b"x"] * 3
+    assert queue.figures("late").lost == 0

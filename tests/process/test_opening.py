@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from persipubsub import ClosedError, Control, Durability, Environment, Publisher, Subscriber, SubscriberSettings
+from persipubsub import (
+    ClosedError,
+    Control,
+    Durability,
+    Environment,
+    Publisher,
+    QueueBusyError,
+    QueueManager,
+    Subscriber,
+    SubscriberSettings,
+)
 from persipubsub.engine.local import opening
 from tests.process import support
 from tests.process.support import BOUND, Children, Here
@@ -97,6 +107,40 @@ def test_close_of_one_environment_leaves_the_other(path: pathlib.Path, children:
     hers.ack()
     assert other.new_publisher().send(b"2") == 3
     other.close()
+
+
+def test_a_queue_that_another_process_has_open_is_not_deleted(tmp_path: pathlib.Path, children: Children) -> None:
+    manager = QueueManager(tmp_path)
+    manager.create("jobs", subscriber_ids={"sub"}).close()
+    child = children.new()
+    child.do(support.open_publisher, tmp_path / "jobs")
+    with pytest.raises(QueueBusyError, match=f"not deleted: process {child.pid}.*Close it there, or force"):
+        manager.delete("jobs")
+    assert child.do(support.send, b"one") == 1
+    child.do(support.close)
+    assert manager.delete("jobs")
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_a_queue_is_not_closed_while_it_is_read_and_others_have_it_open(path: pathlib.Path, children: Children) -> None:
+    child = children.new()
+    child.do(support.open_publisher, path)
+    env = Environment(path)
+    assert child.do(support.send, b"one") == 1
+
+    def close_within() -> None:
+        with env.new_subscriber("sub").receive_view() as view:
+            with pytest.raises(QueueBusyError, match="receive_view"):
+                env.close()
+            assert view == b"one"
+
+    with pytest.raises(ClosedError):
+        close_within()
+    env.close()
+    assert child.do(support.send, b"two") == 2
+    with Environment(path) as env:
+        assert env.new_subscriber("sub").ack([1, 2]) == 2  # it was given back
+    support.assert_sound(path)
 
 
 def test_a_queue_is_opened_and_closed_many_times(path: pathlib.Path) -> None:
