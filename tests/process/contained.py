@@ -56,6 +56,8 @@ class Contained:
     def kill(self) -> None:
         """Kill all that is in its namespaces, at once."""
         self._process.kill()
+        # Before the pipe ends: what sees its end comes to its own by itself, and gives back what it holds.
+        self._process.wait()
         self._process.communicate()
 
 
