@@ -238,7 +238,7 @@ def test_a_thousand_messages_settled_ahead_are_passed(queue: Queue) -> None:
     queue.deploy()
     queue.fill(1_200)
     assert queue.sub().ack(range(2, 1_201)) == 1_199
-    queue.take().ack()
+    assert queue.sub().ack(1) == 1
     queue.take_nothing()
     assert queue.lag() == (0, 0, 0)
     assert queue.retained() == []

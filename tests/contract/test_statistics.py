@@ -131,3 +131,14 @@ def test_what_a_limit_took_before_a_subscriber_came_is_no_loss_of_it(queue: Queu
     assert (queue.figures("a").lost, queue.figures("late").lost) == (2, 0)
     assert rest(queue.sub("late")) == [b"x"] * 3
     assert queue.figures("late").lost == 0
+
+
+@pytest.mark.needs("turned_clock", "halving")
+def test_a_purge_settles_nothing_that_is_gone_already(queue: Queue) -> None:
+    queue.deploy(message_timeout=10)
+    queue.fill(2)
+    queue.clock.go(11)
+    assert queue.control.prune_dangling_messages() == 2
+    assert queue.control.purge("a") == 0
+    figures = queue.figures()
+    assert (figures.position, figures.settled, figures.expired, figures.last_settled_ns) == (3, 0, 2, None)
