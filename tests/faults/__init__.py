@@ -1,1 +1,1 @@
-"""What the world does to a queue: power cuts, failing and full disks, damaged files, hostile neighbours."""
+"""What the world does to a queue: power cuts, failing and full disks, hostile neighbours."""

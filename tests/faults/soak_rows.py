@@ -6,10 +6,11 @@ import shutil
 import time
 
 from persipubsub import Durability
-from tests.faults import blockcuts, carecuts, damage, diskerrors, inputs, powerloss, sizes
+from tests.faults import blockcuts, carecuts, diskerrors, powerloss
 from tests.faults.blockdisk import NotPermittedError
 from tests.faults.crew import Hand
 from tests.faults.powerloss import Verdict
+from tests.fuzz import damage, inputs, sizes
 from tests.soak.protocol import Figure, Outcome, Row
 from tests.soak.repeating import Trial, repeat
 

@@ -8,8 +8,8 @@ from persipubsub import Durability, Environment, MessageTooLargeError, Publisher
 from persipubsub.engine.local.publish import Publication
 from persipubsub.engine.local.store import Store
 from persipubsub.message import make_plain_entry
-from tests.faults import sizes
 from tests.faults.crew import Hand
+from tests.fuzz import sizes
 
 
 @pytest.mark.parametrize("durability", list(Durability))

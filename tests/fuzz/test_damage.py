@@ -15,8 +15,8 @@ import pytest
 
 from persipubsub import Durability, Environment, QueueDamagedError
 from persipubsub.engine.local import board, doubt, files, format, pages
-from tests.faults import damage
 from tests.faults.crew import Hand
+from tests.fuzz import damage
 from tests.process import support
 from tests.process.support import Children
 

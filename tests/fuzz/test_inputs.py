@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from persipubsub import ConfigError, Environment, MessageTooLargeError, config
-from tests.faults import inputs
 from tests.faults.crew import Hand
+from tests.fuzz import inputs
 
 
 def judge_configs(folder: pathlib.Path, number: int) -> inputs.Read:
