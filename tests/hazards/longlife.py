@@ -18,9 +18,10 @@ from tests.soak.protocol import Outcome
 #: Samples of a run; the first fifth is for warming up.
 SAMPLES = 50
 _WARM = SAMPLES // 5
-#: Openings until a visitor is warm: the heap of a process that opens and closes a queue comes to its size (2.3 MiB
-#: more) in the first thousands, half of that in these. Where they take long, the few in a short run add little.
-_VISITS = 1000
+#: Openings until a visitor is warm: the heap of a process that opens and closes a queue comes to its size (1.3 to 2.3
+#: MiB more) in the first thousands, most of it in these, and stays there for tens of thousands. Where they take long,
+#: the few in a short run add little.
+_VISITS = 3000
 #: The longest that a visitor warms up, in lengths of the run.
 _LONGEST = 10
 #: What the last fifth may have more than that after the warm-up, in the unit of each; they come and go a little.
