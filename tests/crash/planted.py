@@ -139,7 +139,7 @@ PLANTED: dict[str, tuple[str, Callable[[Function], Function]]] = {
     "full for the sake of the dead": ("engine.local.store:Store.is_full", _instead(lambda store, error: False)),
     "a full table not told": ("engine.local.reading:Reader._begin", _not_told),
     "losses not counted": ("engine.local.gaps:losses_between", _instead(lambda *_: (0, 0))),
-    "taken back, and carried": ("engine.local.writing:_stand", _instead(lambda jobs: True)),
+    "taken back, and carried": ("engine.local.committing:_stand", _instead(lambda jobs: True)),
     "files not inspected": ("engine.local.files:inspect", _instead(lambda folder: None)),
     "descriptors left open": ("engine.local.locks:ByteLocks.close", _instead(lambda byte_locks: None)),
     "files not looked at": ("engine.local.store:Store.check_files", _instead(lambda store: None)),

@@ -26,7 +26,7 @@ CORE = pathlib.Path("persipubsub", "engine", "local")
 # fmt: off
 MODULES = (
     "take", "taker", "settle", "publish", "prune", "returning", "holds", "work", "batches", "blocks", "doom",
-    "gaps", "deadletters", "jobs", "removal", "roster", "owners", "store", "gate", "writing", "writelock",
+    "gaps", "deadletters", "jobs", "removal", "roster", "owners", "store", "gate", "writing", "committing", "writelock",
     "reading", "waiting", "sharing", "posts", "board", "bells", "living", "look",
 )
 # fmt: on

@@ -21,7 +21,18 @@ STORE = "persipubsub.engine.local.store"
 #: copy an environment.
 LMDB_HELPERS = {
     f"persipubsub.engine.local.{name}"
-    for name in ("translate", "space", "files", "work", "reading", "writing", "copying", "vitals", "mapped")
+    for name in (
+        "translate",
+        "space",
+        "files",
+        "work",
+        "reading",
+        "writing",
+        "committing",
+        "copying",
+        "vitals",
+        "mapped",
+    )
 }
 
 ENGINES = ("local", "memory", "jetstream")

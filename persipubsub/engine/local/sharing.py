@@ -50,10 +50,6 @@ class _CannotBeAnsweredError(Exception):
     """The answer is too long: who asked has to carry it out."""
 
 
-class WithdrawnError(Exception):
-    """Who asked has taken the question back: it is not carried out."""
-
-
 class Carried(msgspec.Struct):
     """A question of another process on its way through a commit of this one."""
 
@@ -167,7 +163,7 @@ class Sharing:
         """Return the answer, also if whoever carried the question out died before he gave it; under the write lock."""
         answer = self._store.posts.answer_to(question.slot, question.nonce)
         if answer is None:
-            answer = self._store.writer.rehearse_locked(partial(_stored_answer, question=question))
+            answer = self._store.writer.committer.rehearse(partial(_stored_answer, question=question))
             if answer is not None:
                 # It may have died before it woke those who wait for what it committed.
                 for kind in (FOR_MESSAGES, FOR_ROOM):

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import lmdb
 
 from persipubsub.engine.events import Event
-from persipubsub.engine.local import doom
+from persipubsub.engine.local.committing import Committer
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.operations import Operation
-from persipubsub.engine.local.sharing import Sharing, WithdrawnError
-from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
+from persipubsub.engine.local.sharing import Sharing
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.errors import StorageFullError
@@ -32,8 +31,6 @@ T = TypeVar("T")
 
 #: Seconds after which those who wait for others look for themselves, should nobody have told them.
 _PATIENCE = 0.05
-#: A map that is still full after so many growths will not do.
-_MOST_MENDINGS = 64
 
 
 class Writer:
@@ -49,6 +46,7 @@ class Writer:
         #: transaction of this process lives.
         self.turn = Turn(store.path, self._jobs)
         self.lock = WriteLock(store.path, store.locks, store.board.page)
+        self.committer = Committer(store)
         self._sharing = Sharing(store)
         #: What is to be logged once the turn is over: a handler may be slow, or use this very queue.
         self.events: deque[Event] = deque()
@@ -139,29 +137,7 @@ class Writer:
         """Run ``operation`` in a write transaction that is not committed."""
         self._store.check_files()
         with self.locked():
-            return self.rehearse_locked(operation)
-
-    def rehearse_locked(self, operation: Callable[[Work], T]) -> T:
-        """Do so for a caller who has the turn and the write lock already."""
-        mendings = 0
-        while True:
-            try:
-                return self._rehearse_once(operation)
-            except lmdb.Error as error:
-                mendings += 1
-                self._mend(error, mendings, 0)
-
-    def _rehearse_once(self, operation: Callable[[Work], T]) -> T:
-        store = self._store
-        txn = store.begin_writing()
-        opened = store.handles.opened_in(txn)
-        try:
-            return operation(Work(store, txn))
-        except UNREADABLE as error:
-            raise unreadable(error, store.path) from error
-        finally:
-            txn.abort()
-            store.handles.forget(opened)
+            return self.committer.rehearse(operation)
 
     def _wait_for(self, job: Job[Any]) -> None:
         """Wait until a job is done, or nobody leads.
@@ -213,7 +189,7 @@ class Writer:
             else:
                 self.lock.acquire(store.lock_timeout)
                 try:
-                    work = self._commit(jobs)
+                    work = self.committer.commit(jobs)
                 finally:
                     self.lock.release()
                 self._tell(work)
@@ -261,13 +237,13 @@ class Writer:
                 for carried in asked
             ]
             try:
-                work = self._commit([*jobs, *others])
+                work = self.committer.commit([*jobs, *others])
             except BaseException:
                 for carried, job in zip(asked, others, strict=True):
                     if not job.done:
                         sharing.leave_open(carried)
                 raise
-            # Before the answers: whose send has returned, need not wake anybody himself if this process dies now.
+            # Before the answers: whoever has one returns and wakes nobody, also if this process dies now.
             self._tell(work)
             sharing.note_commit(len(asked))
             for carried, job in zip(asked, others, strict=True):
@@ -285,120 +261,3 @@ class Writer:
                 yield
             finally:
                 self.lock.release()
-
-    def _commit(self, jobs: list[Job[Any]]) -> Work | None:
-        """Run jobs in one transaction, leaving out those that raise; return it, ``None`` if all did."""
-        work = None
-        running, mendings = jobs, 0
-        while running:
-            try:
-                work = self._attempt(running)
-            except lmdb.Error as error:
-                mendings += 1
-                self._mend(error, mendings, sum(job.payload for job in running))
-            except UNREADABLE as error:
-                raise unreadable(error, self._store.path) from error
-            if work is not None:
-                break
-            running = [job for job in jobs if job.error is None]
-        for job in jobs:
-            job.done = True
-        return work
-
-    def _mend(self, error: lmdb.Error, attempt: int, payload: int) -> None:
-        """Do away with the cause of a failure, so that the transaction can be tried again; raise if there is no way."""
-        store = self._store
-        if attempt > _MOST_MENDINGS:
-            raise translate(error, store.path) from error
-        if store.is_full(error) and store.env.reader_check():
-            return  # for the sake of dead readers pages were not used again
-        if isinstance(error, lmdb.MapFullError):
-            store.grow_map(payload)
-        elif isinstance(error, lmdb.MapResizedError):
-            store.follow_map()
-        elif isinstance(error, lmdb.DbsFullError):
-            store.raise_max_dbs(error)
-        elif isinstance(error, lmdb.BadDbiError) and attempt == 1:
-            store.renew_handles(error)
-        else:
-            raise store.explain(error) from error
-
-    def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
-        """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""
-        store = self._store
-        payload, large, makes_room = 0, 0, True
-        for job in jobs:
-            payload += job.payload
-            large += job.large
-            makes_room = makes_room and job.makes_room
-        number = 0
-        opened: list[bytes] = []
-        txn = store.begin_writing()
-        try:
-            number = txn.id()
-            if not store.space.covers(number, payload, makes_room) and not store.has_room(number, payload, makes_room):
-                txn.abort()
-                number = 0
-                store.reserve(payload, makes_room)
-                txn = store.begin_writing()
-                number = txn.id()
-            if large:
-                store.space.touch(store.env, large)
-            opened = store.handles.opened_in(txn)
-            recent, store.recent = store.recent, None
-            if recent is not None and recent.number + 1 == number:
-                work = recent
-                work.go_on(txn, number)
-            else:
-                work = Work(store, txn)
-            for job in jobs:
-                try:
-                    job.result = job.operation(work)
-                except lmdb.Error:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is its caller's affair
-                    job.error = unreadable(error, store.path) if isinstance(error, UNREADABLE) else error
-                    txn.abort()
-                    store.handles.forget(opened)
-                    return None
-            if work.state.doomed:
-                doom.reclaim(work, doom.SLICE)
-            changed = work.finish()
-            if store.syncer is None and not _stand(jobs):
-                txn.abort()
-                store.handles.forget(opened)
-                return None
-            if not changed and not opened:
-                txn.abort()
-                return work
-            txn.commit()
-            for job in jobs:
-                job.done = True  # here, where an interrupt that comes in between is dealt with
-            if opened:
-                opened = store.handles.opened_in(txn)  # what was opened is valid everywhere from now on
-            if changed:
-                store.recent = work
-            if store.syncer is not None and not store.syncer.is_asked:
-                store.syncer.ask()
-        except BaseException:
-            if number and store.last_transaction() >= number:
-                # Interrupted after the commit: it stands, and the callers' results with it.
-                for job in jobs:
-                    job.done = True
-                if store.syncer is not None:
-                    store.syncer.ask()
-            else:
-                txn.abort()
-                store.handles.forget(opened)
-            raise
-        return work
-
-
-def _stand(jobs: Sequence[Job[Any]]) -> bool:
-    """Tell whether all jobs are still wanted; those that are not carry an error, and are left out."""
-    stand = True
-    for job in jobs:
-        if job.stands is not None and not job.stands():
-            job.error = WithdrawnError()
-            stand = False
-    return stand
