@@ -147,11 +147,14 @@ class Connection:
             self.do_jobs()
         with self._lock:
             self._closed = True
-            engine, self._engine = self._engine or self._unclosed, None
-            self._unclosed = engine
+            engine = self._engine or self._unclosed
+            self._engine = self._unclosed = None
         if engine is not None and self._generation == forking.generation:
-            engine.close()
-        self._unclosed = None
+            try:
+                engine.close()
+            except BaseException:
+                self._unclosed = engine
+                raise
 
     def __del__(self) -> None:
         engine: Engine | None = getattr(self, "_engine", None) or getattr(self, "_unclosed", None)

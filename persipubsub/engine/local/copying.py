@@ -96,7 +96,7 @@ def _copy_snapshot(store: Store, descriptor: int) -> None:
                 store.env.copyfd(descriptor, compact=True)
                 return
             except lmdb.Error as error:
-                if not isinstance(error, lmdb.MapResizedError) or copies > _MOST_GROWTHS:
+                if not isinstance(error, lmdb.MapResizedError) or copies == _MOST_GROWTHS:
                     raise translate(error, store.path) from error
         with store.writer.locked():
             store.follow_map()

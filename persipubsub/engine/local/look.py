@@ -64,16 +64,14 @@ def _subscriber(work: Work, identifier: str, following: int) -> SubscriberStatis
     leased_by: Counter[int] = Counter()
     counts = {READY: record.ready, DELAYED: record.delayed, LEASED: record.leased}
     pruned = work.state.pruned_overflow or work.state.pruned_timeout
-    if record.leased:
-        for message_id, hold in desk.each(LEASED):
-            if not pruned or desk.exists(message_id, hold):
+    for kind in [kind for kind, number in counts.items() if number and (pruned or kind == LEASED)]:
+        for message_id, hold in desk.each(kind):
+            if pruned and not desk.exists(message_id, hold):
+                # A limit took what the subscriber holds; it notices when it comes by, we do now.
+                counts[kind] -= 1
+                overflow += 1
+            elif kind == LEASED:
                 leased_by[hold.owner] += 1
-    if pruned:
-        # Limits may have taken what the subscriber holds; it notices when it comes by, we do now.
-        for kind in counts:
-            missing = sum(not desk.exists(message_id, hold) for message_id, hold in desk.each(kind))
-            counts[kind] -= missing
-            overflow += missing
     return SubscriberStatistics(
         identifier=identifier,
         position=record.position,

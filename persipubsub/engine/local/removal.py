@@ -1,7 +1,5 @@
 """Subscribers that go: removed, cleared, or vanished with their owner."""
 
-from itertools import takewhile
-
 from persipubsub.engine.local import blocks, format, prune, roster
 from persipubsub.engine.local.holds import Desk
 from persipubsub.engine.local.work import Work
@@ -61,14 +59,8 @@ def delete_leftovers(work: Work, alone: bool) -> None:
     if not alone or work.store.env.stat()["entries"] <= len(format.FIXED_DBS) + work.state.subscribers:
         return
     known = {format.subscriber_db(identifier.encode()) for identifier in roster.names(work)}
-    names = work.txn.cursor()
-    names.set_range(format.SUBSCRIBER_PREFIX)
-    left = [
-        bytes(key)
-        for key in takewhile(lambda key: bytes(key).startswith(format.SUBSCRIBER_PREFIX), names.iternext(values=False))
-    ]
-    for name in left:
-        if name not in known:
+    for name in list(map(bytes, work.txn.cursor().iternext(values=False))):
+        if name.startswith(format.SUBSCRIBER_PREFIX) and name not in known:
             work.txn.drop(work.handle(name), delete=True)
             work.store.handles.forget([name])
             work.touched = True
