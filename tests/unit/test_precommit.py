@@ -55,9 +55,12 @@ def test_the_linter_sees_a_missing_docstring(project: Path) -> None:
 
 
 def write_tests(project: Path, body: str) -> None:
+    """Write a package with a part of the core, and a test that imports both."""
     (project / "persipubsub" / "__init__.py").write_text('"""A package."""\n')
+    (project / "persipubsub" / "delivery").mkdir()
+    (project / "persipubsub" / "delivery" / "__init__.py").write_text('"""A part of the core."""\n')
     (project / "tests").mkdir()
-    (project / "tests" / "test_it.py").write_text(f"import persipubsub\n\n\ndef test_it():\n    {body}\n")
+    (project / "tests" / "test_it.py").write_text(f"import persipubsub.delivery\n\n\ndef test_it():\n    {body}\n")
 
 
 def test_the_summary_of_pytest_is_the_last_line(project: Path) -> None:
@@ -83,6 +86,19 @@ def test_too_little_coverage_fails_the_gate(project: Path) -> None:
     assert outcome.returncode == 1, outcome.stdout
     assert re.search(r"^tests +FAILED", outcome.stdout, re.MULTILINE)
     assert "1 passed" in outcome.stdout.splitlines()[-1]
+
+
+def test_a_line_of_the_core_that_no_test_runs_fails_the_gate(project: Path) -> None:
+    write_tests(project, "assert persipubsub.__doc__")
+    (project / "persipubsub" / "bad.py").write_text("x = 1\n" * 99)
+    (project / "tests" / "test_bad.py").write_text("import persipubsub.bad\n\n\ndef test_bad():\n    pass\n")
+    core = project / "persipubsub" / "delivery" / "__init__.py"
+    core.write_text("def never():\n    return 1\n" + "x = 1\n" * 20)
+    outcome = gate(project, "--only", "tests")
+    assert outcome.returncode == 1, outcome.stdout
+    assert "total of 95 is less than fail-under=99" in outcome.stdout
+    core.write_text("x = 1\n" * 20)
+    assert gate(project, "--only", "tests").returncode == 0
 
 
 def test_an_unknown_step_is_refused(project: Path) -> None:
