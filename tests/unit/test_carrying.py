@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import lmdb
 import pytest
 
-from persipubsub.engine.local import create_local, open_local, posts, sharing
+from persipubsub.engine.local import posts, sharing
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.operations import sending
 from persipubsub.engine.local.posts import Question
@@ -17,32 +17,15 @@ from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.work import Work
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import StorageError
-from persipubsub.limits import Durability, Settings, SubscriberSettings
+from persipubsub.limits import Durability
+from tests.unit.engines import created, opened, send, stored
 
 
 @pytest.fixture
 def engine(tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.COMMIT), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    yield engine
-    assert engine._store.posts.count() == 0
-    assert engine.check() == []
-    engine.close()
-
-
-@pytest.fixture
-def store(engine: LocalEngine) -> Store:
-    return engine._store
-
-
-def send(engine: LocalEngine, data: bytes) -> int:
-    (message_id,) = engine.put([Entry(data, len(data))])
-    return message_id
-
-
-def stored(engine: LocalEngine) -> list[bytes]:
-    return [message.data for message in engine.browse(1, 100)]
+    with opened(created(tmp_path / "queue", durability=Durability.COMMIT)) as engine:
+        yield engine
+        assert engine._store.posts.count() == 0
 
 
 def interrupt() -> None:

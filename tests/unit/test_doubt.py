@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.local import create_local, delete_local, doubt, files, locks, open_local, opening
+from persipubsub.engine.local import delete_local, doubt, files, locks, open_local, opening
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.locks import ByteLocks
-from persipubsub.engine.messages import Entry
 from persipubsub.errors import (
     NotAQueueError,
     OpenError,
@@ -22,35 +21,19 @@ from persipubsub.errors import (
     QueuePermissionError,
     StorageError,
 )
-from persipubsub.limits import Durability, Settings, SubscriberSettings
 from tests.process.support import BOUND, eventually
+from tests.unit.engines import open_and_look, opened, with_a_message
 
 
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Return a queue with one message, that nobody has open."""
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    engine.put([Entry(b"stored", 6)])
-    engine.close()
-    return path
+    return with_a_message(tmp_path / "queue")
 
 
 @pytest.fixture
 def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
-    engine = open_local(path)
-    yield engine
-    assert engine.check() == []
-    engine.close()
-
-
-def open_and_look(path: pathlib.Path) -> None:
-    """Open a queue: what was stored is there."""
-    engine = open_local(path)
-    assert [message.data for message in engine.browse(1, 10)] == [b"stored"]
-    assert engine.check() == []
-    engine.close()
+    with opened(path) as engine:
+        yield engine
 
 
 # -- notes ----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.local import create_local, format, open_local, opening
+from persipubsub.engine.local import create_local, format, open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.take import PASSED
 from persipubsub.engine.messages import Delivery, Entry
@@ -16,13 +16,6 @@ from tests.contract.support import SECOND, FakeClock
 
 LEASE = 10 * SECOND
 LARGE = bytes(2_000_000)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(opening, "clock", clock)
-    return clock
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import lmdb
 import pytest
 
-from persipubsub.engine.local import create_local, open_local
+from persipubsub.engine.local import open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import (
@@ -16,35 +16,19 @@ from persipubsub.errors import (
     QueueDamagedError,
     StorageError,
 )
-from persipubsub.limits import Durability, Settings, SubscriberSettings
 from tests.process.support import BOUND
+from tests.unit.engines import open_and_look, opened, with_a_message
 
 
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    """Return a queue with one message, that nobody has open."""
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    engine.put([Entry(b"stored", 6)])
-    engine.close()
-    return path
+    return with_a_message(tmp_path / "queue")
 
 
 @pytest.fixture
 def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
-    engine = open_local(path)
-    yield engine
-    assert engine.check() == []
-    engine.close()
-
-
-def open_and_look(path: pathlib.Path) -> None:
-    """Open a queue: what was stored is there."""
-    engine = open_local(path)
-    assert [message.data for message in engine.browse(1, 10)] == [b"stored"]
-    assert engine.check() == []
-    engine.close()
+    with opened(path) as engine:
+        yield engine
 
 
 class Failing:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import lmdb
 import pytest
 
-from persipubsub.engine.local import create_local, format, look, open_local, prune, removal, take
+from persipubsub.engine.local import format, look, open_local, prune, removal, take
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.work import Work, read_settings, settings_records
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import QueueDamagedError
-from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy, SubscriberSettings
+from persipubsub.limits import Durability, HighWaterMark, Retention, Settings, Strategy
+from tests.unit.engines import created
 
 Change = Callable[[Work], None]
 MARK = HighWaterMark(max_messages=3)
@@ -20,9 +21,7 @@ MARK = HighWaterMark(max_messages=3)
 
 @pytest.fixture
 def engine(tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
-    engine = open_local(path)
+    engine = open_local(created(tmp_path / "queue"))
     yield engine
     engine.close()
 

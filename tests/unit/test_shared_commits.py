@@ -2,12 +2,10 @@
 
 import pathlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.board import FOR_MESSAGES, FOR_ROOM, WRITERS_AT, Slots
 from persipubsub.engine.local.engine import LocalEngine
@@ -19,7 +17,9 @@ from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.writelock import WriteLock
 from persipubsub.engine.messages import Delivery, Entry
 from persipubsub.errors import PersipubsubError, QueueBusyError
-from persipubsub.limits import Durability, Settings, SubscriberSettings
+from persipubsub.limits import Durability
+from tests.process.support import wait_until
+from tests.unit.engines import created, opened, send, stored
 
 Step = Callable[[], object]
 
@@ -73,32 +73,14 @@ def interrupt() -> None:
 
 @pytest.fixture
 def engine(tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.COMMIT, lock_timeout=0.05), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    yield engine
-    assert engine._store.posts.count() == 0
-    assert engine.check() == []
-    engine.close()
-
-
-@pytest.fixture
-def store(engine: LocalEngine) -> Store:
-    return engine._store
+    with opened(created(tmp_path / "queue", durability=Durability.COMMIT, lock_timeout=0.05)) as engine:
+        yield engine
+        assert engine._store.posts.count() == 0
 
 
 @pytest.fixture
 def other(store: Store, monkeypatch: pytest.MonkeyPatch) -> Other:
     return Other(store, monkeypatch)
-
-
-def send(engine: LocalEngine, data: bytes) -> int:
-    (message_id,) = engine.put([Entry(data, len(data))])
-    return message_id
-
-
-def stored(engine: LocalEngine) -> list[bytes]:
-    return [message.data for message in engine.browse(1, 100)]
 
 
 def take(engine: LocalEngine, most: int = 1) -> list[Delivery]:
@@ -333,8 +315,7 @@ def test_threads_of_one_process_are_carried_in_one_question(engine: LocalEngine,
     def start_the_others() -> None:
         for thread in threads:
             thread.start()
-        while len(store.writer._jobs) < len(threads):
-            time.sleep(0.0005)
+        wait_until(lambda: len(store.writer._jobs) == len(threads), "all wait for this one")
 
     other.steps = [start_the_others, other.carries, other.writes, other.carries]
     send(engine, b"first")

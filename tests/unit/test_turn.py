@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.jobs import Job, Turn
 from persipubsub.engine.local.store import Store
@@ -17,38 +16,15 @@ from persipubsub.engine.local.work import Work
 from persipubsub.engine.local.writing import Writer
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import QueueBusyError
-from persipubsub.limits import Durability, Settings, SubscriberSettings
 from tests.process.support import BOUND, wait_until
+from tests.unit.engines import created, opened, send, stored
 
 
 @pytest.fixture
 def engine(tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=Durability.PROCESS), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    yield engine
-    assert not engine._store.writer._jobs
-    assert engine.check() == []
-    engine.close()
-
-
-@pytest.fixture
-def store(engine: LocalEngine) -> Store:
-    return engine._store
-
-
-@pytest.fixture
-def writer(store: Store) -> Writer:
-    return store.writer
-
-
-def send(engine: LocalEngine, data: bytes) -> int:
-    (message_id,) = engine.put([Entry(data, len(data))])
-    return message_id
-
-
-def stored(engine: LocalEngine) -> list[bytes]:
-    return [message.data for message in engine.browse(1, 100)]
+    with opened(created(tmp_path / "queue")) as engine:
+        yield engine
+        assert not engine._store.writer._jobs
 
 
 def test_the_turn_is_not_waited_for_by_who_has_it(engine: LocalEngine, writer: Writer) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from persipubsub.engine.local import create_local, format, open_local, opening, owners, waiting
+from persipubsub.engine.local import create_local, format, open_local, owners, waiting
 from persipubsub.engine.local.bells import Bells
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.waiting import Horizon
@@ -38,13 +38,6 @@ def test_the_descriptor_of_a_removed_subscriber_is_readable(tmp_path: pathlib.Pa
 
 
 # -- at the engine -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
-    clock = FakeClock()
-    monkeypatch.setattr(opening, "clock", clock)
-    return clock
 
 
 @pytest.fixture

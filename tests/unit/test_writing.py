@@ -9,7 +9,6 @@ from typing import Any
 import lmdb
 import pytest
 
-from persipubsub.engine.local import create_local, open_local
 from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.jobs import Job
 from persipubsub.engine.local.mapped import Mapped
@@ -23,39 +22,17 @@ from persipubsub.errors import (
     QueueDamagedError,
     StorageFullError,
 )
-from persipubsub.limits import Durability, Settings, SubscriberSettings
+from persipubsub.limits import Durability
 from tests.process.support import BOUND, wait_until
+from tests.unit.engines import created, opened, send, stored
 
 
 @pytest.fixture(params=[Durability.COMMIT, Durability.PROCESS], ids=["commit", "process"])
 def engine(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[LocalEngine]:
-    path = tmp_path / "queue"
-    create_local(path, Settings(durability=request.param, lock_timeout=0.2), {"sub": SubscriberSettings()})
-    engine = open_local(path)
-    yield engine
-    assert not engine._store.writer._jobs
-    assert not engine._store.writer.turn.lock.locked()
-    assert engine.check() == []
-    engine.close()
-
-
-@pytest.fixture
-def store(engine: LocalEngine) -> Store:
-    return engine._store
-
-
-@pytest.fixture
-def writer(store: Store) -> Writer:
-    return store.writer
-
-
-def send(engine: LocalEngine, data: bytes) -> int:
-    (message_id,) = engine.put([Entry(data, len(data))])
-    return message_id
-
-
-def stored(engine: LocalEngine) -> list[bytes]:
-    return [message.data for message in engine.browse(1, 100)]
+    with opened(created(tmp_path / "queue", durability=request.param, lock_timeout=0.2)) as engine:
+        yield engine
+        assert not engine._store.writer._jobs
+        assert not engine._store.writer.turn.lock.locked()
 
 
 def failing_once(patch: pytest.MonkeyPatch, where: type, name: str, error: BaseException, after: bool = False) -> None:
