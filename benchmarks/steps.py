@@ -7,6 +7,7 @@ whole, and a busy machine does little harm. The durability is ``process``, where
 import argparse
 import itertools
 import pathlib
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from persipubsub.engine.messages import Entry, Receipt
 
 _PAYLOAD = bytes(128)
 _ROUNDS, _CALLS = 15, 1000
+#: Seconds between two calls, as a sync, a slow handler or a quiet sensor makes them; calls after each.
+_PAUSES, _PAUSED_CALLS = (0.0, 0.0002, 0.001, 0.005), 300
 
 Row = tuple[str, float]
 
@@ -49,40 +52,49 @@ class Floor(NamedTuple):
     receive: float
 
 
-def floor(folder: pathlib.Path) -> Floor:
-    """Return what py-lmdb alone takes."""
-    env = lmdb.open(str(folder), map_size=1 << 30, max_dbs=3, sync=False, writemap=True)
-    data, meta, queue = env.open_db(b"data"), env.open_db(b"meta"), env.open_db(b"queue")
-    sent, received = itertools.count(), itertools.count()
+class Bare:
+    """What a queue does at the very least, by py-lmdb alone."""
 
-    def send() -> None:
-        key = format.pack_id(next(sent))
-        with env.begin(write=True) as txn:
-            txn.put(key, _PAYLOAD, append=True, db=data)
-            txn.put(key, key, append=True, db=meta)
+    def __init__(self, folder: pathlib.Path) -> None:
+        """Create an environment in an empty folder."""
+        self._env = lmdb.open(str(folder), map_size=1 << 30, max_dbs=3, sync=False, writemap=True)
+        self._data, self._meta, self._queue = (self._env.open_db(name) for name in (b"data", b"meta", b"queue"))
+        self._sent, self._received = itertools.count(), itertools.count()
 
-    def send_with_state() -> None:
-        key = format.pack_id(next(sent))
-        with env.begin(write=True) as txn:
-            txn.put(key, _PAYLOAD, append=True, db=data)
-            txn.put(key, key, append=True, db=meta)
-            txn.put(format.KEY_STATE, _PAYLOAD, db=queue)
+    def send(self) -> None:
+        """Append a payload and its time."""
+        key = format.pack_id(next(self._sent))
+        with self._env.begin(write=True) as txn:
+            txn.put(key, _PAYLOAD, append=True, db=self._data)
+            txn.put(key, key, append=True, db=self._meta)
 
-    def receive() -> None:
-        key = format.pack_id(next(received))
-        with env.begin() as txn:
-            txn.get(key, db=data)
-        with env.begin(write=True) as txn:
-            txn.delete(key, db=data)
-            txn.delete(key, db=meta)
+    def send_with_state(self) -> None:
+        """Append them, and write a record into a third tree."""
+        key = format.pack_id(next(self._sent))
+        with self._env.begin(write=True) as txn:
+            txn.put(key, _PAYLOAD, append=True, db=self._data)
+            txn.put(key, key, append=True, db=self._meta)
+            txn.put(format.KEY_STATE, _PAYLOAD, db=self._queue)
 
-    try:
-        alone = shortest(send)
-        with env.begin(write=True) as txn:
-            put = shortest(lambda: txn.put(format.pack_id(next(sent)), _PAYLOAD, append=True, db=data))
-        return Floor(alone, shortest(send_with_state), put, shortest(receive))
-    finally:
-        env.close()
+    def receive(self) -> None:
+        """Read the oldest payload, then delete it with its time."""
+        key = format.pack_id(next(self._received))
+        with self._env.begin() as txn:
+            txn.get(key, db=self._data)
+        with self._env.begin(write=True) as txn:
+            txn.delete(key, db=self._data)
+            txn.delete(key, db=self._meta)
+
+    def measure(self) -> Floor:
+        """Return how long that takes."""
+        alone = shortest(self.send)
+        with self._env.begin(write=True) as txn:
+            put = shortest(lambda: txn.put(format.pack_id(next(self._sent)), _PAYLOAD, append=True, db=self._data))
+        return Floor(alone, shortest(self.send_with_state), put, shortest(self.receive))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
 
 
 def of_a_send(env: Environment, lowest: Floor) -> list[Row]:
@@ -195,6 +207,36 @@ def of_a_receive(env: Environment) -> list[Row]:
     ]
 
 
+def usual(call: Callable[[], object], pause: float) -> float:
+    """Return the microseconds that a call usually takes (the median) after the process has slept for ``pause``."""
+    found = []
+    for _ in range(_PAUSED_CALLS):
+        if pause:
+            time.sleep(pause)
+        began = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found) * 1e6
+
+
+def show_pauses(env: Environment, bare: Bare) -> None:
+    """Print what the same calls take when the process was asleep in between."""
+    publisher, subscriber = env.new_publisher(), env.new_subscriber("a")
+
+    def receive() -> None:
+        with subscriber.receive(timeout=0):
+            pass
+
+    publisher.send_many([_PAYLOAD] * len(_PAUSES) * _PAUSED_CALLS)
+    print("after a pause, µs")
+    print("  asleep, ms  py-lmdb's send  a send  a receive")
+    for pause in _PAUSES:
+        bare_send, send, received = (
+            usual(call, pause) for call in (bare.send, lambda: publisher.send(_PAYLOAD), receive)
+        )
+        print(f"  {pause * 1e3:10.1f}  {bare_send:14.1f}  {send:6.1f}  {received:9.1f}")
+
+
 def show(title: str, rows: list[Row], alone: float) -> None:
     """Print a table."""
     print(f"{title}, µs")
@@ -211,12 +253,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = pathlib.Path(name)
         (folder / "floor").mkdir()
-        lowest = floor(folder / "floor")
+        bare = Bare(folder / "floor")
+        lowest = bare.measure()
         with Environment(folder / "queue") as env:
             env.new_control({"a"}, durability=Durability.PROCESS)
             show("send", of_a_send(env, lowest), lowest.send)
             env.new_subscriber("a").seek("latest")
             show("receive and acknowledge", of_a_receive(env), lowest.receive)
+            show_pauses(env, bare)
+        bare.close()
 
 
 if __name__ == "__main__":
