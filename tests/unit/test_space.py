@@ -179,3 +179,38 @@ def test_where_there_is_no_room_none_of_several_is_said_to_be_stored(
     assert [type(outcome) for outcome in outcomes] == [StorageFullError, StorageFullError]
     assert engine.put_each([[Entry(b"1", 1)], [Entry(b"2", 1)]]) == [[2], [3]]
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("durability", "batch", "touches"),
+    [
+        (Durability.PROCESS, [bytes(128)], False),
+        (Durability.PROCESS, [bytes(128)] * 1000, True),
+        (Durability.PROCESS, [bytes(70_000)], True),
+        (Durability.FULL, [bytes(128)] * 1000, False),
+    ],
+    ids=["small", "batch", "large", "without a writable map"],
+)
+def test_pages_are_touched_for_what_takes_many(
+    queue_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, durability: Durability, batch: list[bytes], touches: bool
+) -> None:
+    with Environment(queue_path) as env:
+        control = env.new_control({"a"}, durability=durability)
+        publisher, subscriber = env.new_publisher(), env.new_subscriber("a")
+        publisher.send(b"the first")
+        written: list[int] = []
+        pwrite = os.pwrite
+
+        def note(descriptor: int, data: bytes, offset: int) -> int:
+            written.append(len(data))
+            return pwrite(descriptor, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", note)
+        publisher.send_many(batch)
+        assert (sum(written) >= sum(map(len, batch))) is touches
+        assert bool(written) is touches
+        publisher.send_many(batch)
+        assert sum(written) <= 1 << 20, "written over twice"
+        with subscriber.receive_many(5000, timeout=0) as messages:
+            assert list(messages) == [b"the first", *batch, *batch]
+        assert control.check() == []

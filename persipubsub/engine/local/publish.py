@@ -36,8 +36,8 @@ class Publication:
         self.entries = entries
         most = sys.maxsize if store is None else store.largest_known
         self.digests: list[int] = []
-        #: Bytes of payload, and of those payloads that are large.
-        self.size = self.large = 0
+        #: Bytes of payload.
+        self.size = 0
         for entry in entries:
             if entry.size > most and store is not None:
                 most = store.largest_payload()
@@ -45,8 +45,8 @@ class Publication:
                     raise _too_large(entry, store, most)
             self.digests.append(format.payload_digest(entry.data))
             self.size += entry.size
-            if entry.size >= LARGE:
-                self.large += entry.size
+        #: As many if they take many pages, else 0.
+        self.large = self.size if self.size >= LARGE else 0
 
     def __bool__(self) -> bool:
         return bool(self.digests)

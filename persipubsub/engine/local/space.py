@@ -24,7 +24,7 @@ SLACK = 512 * 1024
 RESERVE = 3 * SLACK
 _STEP = 1 << 20
 _LARGEST_STEP = 64 << 20
-#: From so many bytes on, the pages of a payload are brought into memory before LMDB stores into them.
+#: From so many bytes on, the pages of a message or a batch are brought into memory before LMDB stores into them.
 LARGE = 16 * 1024
 _ZEROS = bytes(_STEP)
 _META_PAGES = 2
@@ -143,7 +143,7 @@ class Space:
                 raise self._refused(error) from error
 
     def touch(self, env: lmdb.Environment, payload: int) -> None:
-        """Bring the pages at the end of a writable map into memory, before large payloads are stored there.
+        """Bring the pages at the end of a writable map into memory, before much is stored there.
 
         Storing into a page that is in memory for the first time costs a fault of its own, 256 for a MiB, which take
         five times as long as to write zeros to the file by large pieces before. Called in a write transaction that

@@ -67,7 +67,7 @@ class Writer:
         if the calling thread is interrupted after the commit and never gets the result.
 
         :param payload: bytes that will be stored
-        :param large: how many of those are of large payloads
+        :param large: as many if they take many pages, else 0: see ``Space.touch``
         :param makes_room: the operation may use the reserve of a full disk
         :param post: gives the operation as something that another process can carry out, if it can
         :raise QueueBusyError: another process keeps the write lock for longer than ``lock_timeout``
