@@ -10,7 +10,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
@@ -31,15 +31,15 @@ _PAUSES, _PAUSED_CALLS = (0.0, 0.0002, 0.001, 0.005), 300
 Row = tuple[str, float]
 
 
-def shortest(call: Callable[[], object], rounds: int = _ROUNDS, calls: int = _CALLS) -> float:
+def shortest(call: Callable[[], object]) -> float:
     """Return the microseconds that a call takes in the fastest of some rounds."""
     best = float("inf")
-    for _ in range(rounds):
+    for _ in range(_ROUNDS):
         began = time.perf_counter()
-        for _ in range(calls):
+        for _ in range(_CALLS):
             call()
         best = min(best, time.perf_counter() - began)
-    return best / calls * 1e6
+    return best / _CALLS * 1e6
 
 
 class Floor(NamedTuple):
@@ -245,11 +245,11 @@ def show(title: str, rows: list[Row], alone: float) -> None:
     print(f"  {alone:6.2f}  py-lmdb alone: the floor")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__)
     parser.add_argument("--folder", type=pathlib.Path, help="where to put the queue (default: the temporary directory)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = pathlib.Path(name)
         (folder / "floor").mkdir()
