@@ -12,6 +12,7 @@ import lmdb
 
 from persipubsub.engine.local import doom
 from persipubsub.engine.local.jobs import Job
+from persipubsub.engine.local.space import LARGE
 from persipubsub.engine.local.translate import UNREADABLE, translate, unreadable
 from persipubsub.engine.local.work import Work
 
@@ -97,10 +98,9 @@ class Committer:
     def _attempt(self, jobs: list[Job[Any]]) -> Work | None:
         """Run jobs in one transaction; ``None`` if one raised, which then carries its error."""
         store = self._store
-        payload, large, makes_room = 0, 0, True
+        payload, makes_room = 0, True
         for job in jobs:
             payload += job.payload
-            large += job.large
             makes_room = makes_room and job.makes_room
         number = 0
         opened: list[bytes] = []
@@ -113,8 +113,8 @@ class Committer:
                 store.reserve(payload, makes_room)
                 txn = store.begin_writing()
                 number = txn.id()
-            if large:
-                store.space.touch(store.env, large)
+            if payload >= LARGE:
+                store.space.touch(store.env, payload)
             opened = store.handles.opened_in(txn)
             recent, store.recent = store.recent, None
             if recent is not None and recent.number + 1 == number:

@@ -166,7 +166,6 @@ class LocalEngine:
         return self._store.write(
             publication.put,
             payload=publication.size,
-            large=publication.large,
             post=partial(sending, publication),
         )
 
@@ -185,7 +184,6 @@ class LocalEngine:
                     publication.size,
                     makes_room=False,
                     post=partial(sending, publication),
-                    large=publication.large,
                 )
             )
         self._store.writer.write_together([job for job in jobs if isinstance(job, Job)])
@@ -208,7 +206,7 @@ class LocalEngine:
                 publication.put(work)
 
             if publication:
-                self._store.write(settle_and_publish, payload=publication.size, large=publication.large)
+                self._store.write(settle_and_publish, payload=publication.size)
             else:
                 self._store.write(settling.run, makes_room=True, post=lambda: settling)
         finally:

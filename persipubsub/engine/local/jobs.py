@@ -28,8 +28,6 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     post: Callable[[], Operation] | None = None
     #: Asked right before the commit whether it is still wanted.
     stands: Callable[[], bool] | None = None
-    #: Bytes whose pages are to be in memory before they are stored; see ``Space.touch``.
-    large: int = 0
     #: There is one as soon as it is done without an error.
     result: T = None  # type: ignore[assignment]
     error: Exception | None = None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from persipubsub.engine import events
 from persipubsub.engine.local import blocks, doom, format, prune, removal
 from persipubsub.engine.local.format import SEEN, SEEN_AT, Meta, pack_id, unpack_id
-from persipubsub.engine.local.space import LARGE
 from persipubsub.engine.local.work import Work, put_all
 from persipubsub.engine.messages import Entry
 from persipubsub.errors import MessageTooLargeError, QueueFullError
@@ -25,7 +24,7 @@ _AGEING = 4
 class Publication:
     """Messages on their way into a transaction: what can be computed before, is."""
 
-    __slots__ = ("digests", "entries", "large", "size")
+    __slots__ = ("digests", "entries", "size")
 
     def __init__(self, entries: Sequence[Entry], store: Store | None = None) -> None:
         """Compute the digests of the payloads, which takes time for large ones.
@@ -45,8 +44,6 @@ class Publication:
                     raise _too_large(entry, store, most)
             self.digests.append(format.payload_digest(entry.data))
             self.size += entry.size
-        #: As many if they take many pages, else 0.
-        self.large = self.size if self.size >= LARGE else 0
 
     def __bool__(self) -> bool:
         return bool(self.digests)

@@ -24,7 +24,7 @@ SLACK = 512 * 1024
 RESERVE = 3 * SLACK
 _STEP = 1 << 20
 _LARGEST_STEP = 64 << 20
-#: From so many bytes on, the pages of a message or a batch are brought into memory before LMDB stores into them.
+#: From so many bytes on, the pages of what a transaction stores are brought into memory before LMDB stores into them.
 LARGE = 16 * 1024
 _ZEROS = bytes(_STEP)
 _META_PAGES = 2

@@ -56,7 +56,6 @@ class Writer:
         operation: Callable[[Work], T],
         *,
         payload: int = 0,
-        large: int = 0,
         makes_room: bool = False,
         undo: Callable[[T], object] | None = None,
         post: Callable[[], Operation] | None = None,
@@ -67,14 +66,13 @@ class Writer:
         if the calling thread is interrupted after the commit and never gets the result.
 
         :param payload: bytes that will be stored
-        :param large: as many if they take many pages, else 0: see ``Space.touch``
         :param makes_room: the operation may use the reserve of a full disk
         :param post: gives the operation as something that another process can carry out, if it can
         :raise QueueBusyError: another process keeps the write lock for longer than ``lock_timeout``
         :raise StorageFullError: no space is left on the disk
         :raise PersipubsubError: what the operation raises; nothing of it is committed then
         """
-        job = Job(operation, payload, makes_room, post, large=large)
+        job = Job(operation, payload, makes_room, post)
         turn = self.turn
         me = turn.check()
         try:
