@@ -83,17 +83,25 @@ def write_on(here: Here, path: pathlib.Path, name: str, where: str, nth: int) ->
                 message = None  # it was settled when the acknowledgement was interrupted
             notes.append((name, text, began, time.monotonic(), said))
             if said:
-                path.with_name(f"said by {name}").touch()
-            time.sleep(0.0005)
+                with path.with_name(f"said by {name}").open("a") as words:
+                    words.write(".")
+            elif path.with_name("goes on").exists():
+                path.with_name(f"{name} goes on").touch()
+            time.sleep(0.0005)  # the others shall have their turn
         here.tell(notes)
         # What nobody has failed to give back is seen while this process lives.
         support.wait_until(path.with_name("seen").exists, "what was found is judged")
     return notes
 
 
-def await_words(trial: Trial, names: list[str]) -> None:
-    """Wait until each of them has met an error or an interrupt; that nobody has is found by the judgement."""
-    support.eventually(lambda: all(trial.path.with_name(f"said by {name}").exists() for name in names))
+def await_words(trial: Trial, names: list[str], words: int) -> None:
+    """Wait until each of them has met so many errors or interrupts; that nobody has is found by the judgement."""
+
+    def said_by(name: str) -> int:
+        path = trial.path.with_name(f"said by {name}")
+        return path.stat().st_size if path.exists() else 0
+
+    support.eventually(lambda: all(said_by(name) >= words for name in names))
 
 
 def stuck(trial: Trial) -> None:
@@ -113,18 +121,21 @@ def stuck(trial: Trial) -> None:
         trial.expect(child.told() == "ready", f"{name} did not begin")
     stopped = crowd["stopped"]
     support.wait_until(lambda: support.state_of(stopped.pid) == "T", "it is stopped")
-    since = time.monotonic()
-    time.sleep(source.random() * LOCK_TIMEOUT)
-    signalled = time.monotonic()
+    since = signalled = time.monotonic()
     if interrupted:
+        time.sleep(source.random() * LOCK_TIMEOUT)  # somewhere in the midst of their wait
+        signalled = time.monotonic()
         for name in names[:-1]:
             crowd[name].signal(signal.SIGINT)
-    # On a busy machine somebody may not even have begun to wait: the writer is stopped until all have said something.
-    await_words(trial, names[:-1])
-    time.sleep(LOCK_TIMEOUT)
+    # On a busy machine somebody may not even have begun to wait: the writer is stopped until all have said something,
+    # and those who are not interrupted once more.
+    await_words(trial, names[:-1], 1 if interrupted else 2)
     until = time.monotonic()
     stopped.signal(signal.SIGCONT)
-    time.sleep(LOCK_TIMEOUT)
+    trial.path.with_name("goes on").touch()
+    for name in names:
+        went_on = support.eventually(trial.path.with_name(f"{name} goes on").exists)
+        trial.expect(went_on, f"{name} did not go on when the writer did")
     trial.path.with_name("over").touch()
     notes = {name: child.told() for name, child in crowd.items()}
     for name in names[:-1]:
