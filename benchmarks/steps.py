@@ -5,6 +5,7 @@ whole, and a busy machine does little harm. The durability is ``process``, where
 """
 
 import argparse
+import contextlib
 import itertools
 import pathlib
 import statistics
@@ -253,15 +254,13 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = pathlib.Path(name)
         (folder / "floor").mkdir()
-        bare = Bare(folder / "floor")
-        lowest = bare.measure()
-        with Environment(folder / "queue") as env:
+        with contextlib.closing(Bare(folder / "floor")) as bare, Environment(folder / "queue") as env:
+            lowest = bare.measure()
             env.new_control({"a"}, durability=Durability.PROCESS)
             show("send", of_a_send(env, lowest), lowest.send)
             env.new_subscriber("a").seek("latest")
             show("receive and acknowledge", of_a_receive(env), lowest.receive)
             show_pauses(env, bare)
-        bare.close()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Fixtures of the tests of single parts: what belongs to the ``engine`` of a module, and its clock."""
+"""Fixtures of tests of single parts: a queue, its engine (a module may have others), what belongs to it, a clock."""
+
+import pathlib
+from collections.abc import Iterator
 
 import pytest
 
@@ -7,6 +10,20 @@ from persipubsub.engine.local.engine import LocalEngine
 from persipubsub.engine.local.store import Store
 from persipubsub.engine.local.writing import Writer
 from tests.contract.support import FakeClock
+from tests.unit.engines import opened, with_a_message
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    """Return a queue with one message, that nobody has open."""
+    return with_a_message(tmp_path / "queue")
+
+
+@pytest.fixture
+def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
+    """Return the engine of that queue, which is sound in the end."""
+    with opened(path) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -11,13 +11,18 @@ import pytest
 
 @contextmanager
 def failing(
-    monkeypatch: pytest.MonkeyPatch, name: str, number: int, only: Callable[..., object] = lambda *_: True
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    number: int,
+    only: Callable[..., object] = lambda *_: True,
+    of: Any = os,
 ) -> Iterator[list[Any]]:
-    """Let a function of ``os`` fail as long as the block runs; give what it was called with.
+    """Let a function fail as the system fails, as long as the block runs; give what it was called with.
 
     :param only: tells by the arguments of a call whether it fails
+    :param of: the module or class whose function it is
     """
-    real = getattr(os, name)
+    real = getattr(of, name)
     asked: list[Any] = []
 
     def fail(*arguments: Any, **named: Any) -> Any:
@@ -27,7 +32,7 @@ def failing(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, name, fail)
+        patch.setattr(of, name, fail)
         yield asked
 
 

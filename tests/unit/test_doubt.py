@@ -1,10 +1,10 @@
 """What casts doubt on the files of a queue, and what does not; and that opening it copes with either."""
 
+import errno
 import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,19 +22,8 @@ from persipubsub.errors import (
     StorageError,
 )
 from tests.process.support import BOUND, eventually
-from tests.unit.engines import open_and_look, opened, with_a_message
-
-
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    return with_a_message(tmp_path / "queue")
-
-
-@pytest.fixture
-def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
-    with opened(path) as engine:
-        yield engine
-
+from tests.unit.engines import open_and_look
+from tests.unit.failing import failing
 
 # -- notes ----------------------------------------------------------------------------------------------------
 
@@ -76,11 +65,7 @@ def test_a_seal_that_cannot_be_read_is_no_seal(path: pathlib.Path, caplog: pytes
 def test_a_seal_that_cannot_be_written_costs_a_look(
     path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "write_small", full)
+    with failing(monkeypatch, "write_small", errno.ENOSPC, of=files):
         doubt.seal(path)
         (path / files.SEAL).unlink()
         doubt.seal(path)
@@ -92,12 +77,7 @@ def test_a_note_that_cannot_be_taken_away_costs_a_look(
     path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = open_local(path)
-
-    def failing(path: pathlib.Path, missing_ok: bool = False) -> None:
-        raise OSError(30, "Read-only file system")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pathlib.Path, "unlink", failing)
+    with failing(monkeypatch, "unlink", errno.EROFS, of=pathlib.Path):
         engine.close()
     assert (path / files.BOOT).exists()
     open_and_look(path)
@@ -106,11 +86,7 @@ def test_a_note_that_cannot_be_taken_away_costs_a_look(
 def test_a_failure_that_the_disk_does_not_even_note_is_known_here(
     path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "write_durably", fail)
+    with failing(monkeypatch, "write_durably", errno.EIO, of=files):
         doubt.note_failure(path, "mdb_txn_commit: Input/output error")
     assert not (path / files.BOOT).exists()
     open_and_look(path)
@@ -166,14 +142,12 @@ def test_records_that_contradict_each_other_are_no_queue(path: pathlib.Path, mon
 
 
 def test_a_disk_that_fails_again(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(descriptor: int) -> None:
-        raise OSError(5, "Input/output error")
-
     (path / files.SEAL).unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", fail)
-        with pytest.raises(StorageError, match=r"the disk fails .*replace it, or restore a backup"):
-            open_local(path)
+    with (
+        failing(monkeypatch, "fsync", errno.EIO),
+        pytest.raises(StorageError, match=r"the disk fails .*replace it, or restore a backup"),
+    ):
+        open_local(path)
     open_and_look(path)
 
 
@@ -181,13 +155,11 @@ def test_a_disk_that_fails_again(path: pathlib.Path, monkeypatch: pytest.MonkeyP
 
 
 def test_too_many_open_files_are_told(path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(24, "Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "inspect", refuse)
-        with pytest.raises(OpenError, match="cannot be opened: Too many open files; close some, or raise the limit"):
-            open_local(path)
+    with (
+        failing(monkeypatch, "inspect", errno.EMFILE, of=files),
+        pytest.raises(OpenError, match="cannot be opened: Too many open files; close some, or raise the limit"),
+    ):
+        open_local(path)
     open_and_look(path)
 
 

@@ -85,14 +85,11 @@ def test_locks_that_are_closed_twice_close_nothing_else(byte_locks: ByteLocks) -
 def test_a_filesystem_without_locks_is_named(queue_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     create_local(queue_path, Settings(), {})
     before = os.listdir("/dev/fd")
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "lockf", refuse)
-        with pytest.raises(OpenError, match=r"cannot be opened: .*No locks available"):
-            open_local(queue_path)
+    with (
+        failing(monkeypatch, "lockf", errno.ENOLCK, of=fcntl),
+        pytest.raises(OpenError, match=r"cannot be opened: .*No locks available"),
+    ):
+        open_local(queue_path)
     assert os.listdir("/dev/fd") == before
     open_local(queue_path).close()
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import lmdb
@@ -17,18 +16,7 @@ from persipubsub.errors import (
     StorageError,
 )
 from tests.process.support import BOUND
-from tests.unit.engines import open_and_look, opened, with_a_message
-
-
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    return with_a_message(tmp_path / "queue")
-
-
-@pytest.fixture
-def engine(path: pathlib.Path) -> Iterator[LocalEngine]:
-    with opened(path) as engine:
-        yield engine
+from tests.unit.engines import open_and_look
 
 
 class Failing:
